@@ -1,1 +1,16 @@
-//! wasel-domain
+//! What Wasel knows about messaging, with no I/O: ids, numbers, the message and status model,
+//! the customer-service window, opt-out words. Everything else builds on this crate.
+
+pub mod consent;
+pub mod content;
+pub mod event;
+pub mod ids;
+pub mod phone;
+pub mod status;
+pub mod window;
+
+pub use content::{MediaRef, MessageContent, MessageKind, OutboundContent};
+pub use event::{ProviderEvent, RoutedEvent};
+pub use ids::{AttemptId, ChannelId, ContactId, ConversationId, EventId, MessageId, OrgId, UserId};
+pub use phone::{E164, Region};
+pub use status::MessageStatus;

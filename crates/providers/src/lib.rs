@@ -1,1 +1,197 @@
-//! wasel-providers
+//! The providers: stateless translation between one provider's wire format and the domain.
+//!
+//! A provider is one folder. Adding one: `docs/add-a-provider.md`. The contract is small and mandatory
+//! ([`Provider`], [`OpenChannel`]); what a channel cannot do is a value ([`Capabilities`]), never a method that
+//! answers "not supported". Every folder passes [`conformance`].
+
+pub mod capabilities;
+pub mod conformance;
+pub mod error;
+pub mod media;
+pub mod twilio;
+pub mod webhook;
+pub mod whatsapp_cloud;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use wasel_domain::event::{Identity, RoutedEvent};
+use wasel_domain::{AttemptId, MediaRef, OutboundContent};
+
+pub use capabilities::Capabilities;
+pub use error::{ErrorClass, Fault, SendError};
+pub use media::FetchedMedia;
+pub use webhook::{ParseError, VerifyError, WebhookRequest};
+
+/// A kind of channel, as `wasel apply` and the `channels.kind` column name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelKind {
+    WhatsappCloud,
+    TwilioSms,
+    TwilioWhatsapp,
+}
+
+impl ChannelKind {
+    pub const ALL: [ChannelKind; 3] = [Self::WhatsappCloud, Self::TwilioSms, Self::TwilioWhatsapp];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WhatsappCloud => "whatsapp_cloud",
+            Self::TwilioSms => "twilio_sms",
+            Self::TwilioWhatsapp => "twilio_whatsapp",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Where the providers are and what all channels share. Read from the server's configuration.
+#[derive(Clone, Debug, Default)]
+pub struct ProviderConfig {
+    /// `META_GRAPH_BASE`, without a trailing slash.
+    pub meta_graph_base: String,
+    /// Graph API version, `v26.0`.
+    pub meta_graph_version: String,
+    /// `META_APP_SECRET`: for channels that name no secret of their own.
+    pub meta_app_secret: Option<String>,
+    /// `META_VERIFY_TOKEN`: likewise.
+    pub meta_verify_token: Option<String>,
+    /// `TWILIO_API_BASE`, without a trailing slash.
+    pub twilio_api_base: String,
+    /// `TWILIO_AUTH_TOKEN`: likewise.
+    pub twilio_auth_token: Option<String>,
+}
+
+/// A provider: parses its webhooks and opens its channels. Stateless.
+pub trait Provider: Send + Sync {
+    /// Turns one webhook request into events. Pure and total: any bytes give events or an error, never a panic.
+    /// Nothing is trusted yet: the signature is checked next, against the channel that each event claims.
+    fn parse(&self, request: &WebhookRequest<'_>) -> Result<Vec<RoutedEvent>, ParseError>;
+
+    /// Binds the provider to one channel's settings and secrets (JSON objects, see each folder's `settings.rs`).
+    fn open(
+        &self,
+        kind: ChannelKind,
+        settings: &Value,
+        secrets: &Value,
+    ) -> Result<Arc<dyn OpenChannel>, SettingsError>;
+}
+
+/// One configured channel, ready to verify, send and fetch.
+#[async_trait]
+pub trait OpenChannel: Send + Sync {
+    /// What this kind of channel can do.
+    fn capabilities(&self) -> &'static Capabilities;
+
+    /// Every key under which a webhook may name this channel, in the same spelling as [`RoutedEvent::routes`].
+    fn routing_keys(&self) -> Vec<String>;
+
+    /// Checks that the provider, and nobody else, sent this request for this channel: constant-time, over the
+    /// raw body bytes.
+    fn verify(&self, request: &WebhookRequest<'_>) -> Result<(), VerifyError>;
+
+    /// Answers a provider's subscription handshake (Meta's GET with `hub.challenge`): the text to send back, or
+    /// `None` if the request is no handshake for this channel.
+    fn challenge(&self, query: &[(String, String)]) -> Option<String>;
+
+    /// Refuses content this channel can never carry, naming the field, before it is queued.
+    fn check(&self, message: &OutboundContent) -> Result<(), ContentError>;
+
+    /// Hands one message to the provider. `Ok` means accepted, not delivered. An error whose class is
+    /// [`ErrorClass::Ambiguous`] means that the provider may have it.
+    async fn send(
+        &self,
+        http: &reqwest::Client,
+        message: &Outbound<'_>,
+    ) -> Result<Accepted, SendError>;
+
+    /// Tells the customer that their message was read, optionally showing "typing…".
+    /// Only called where the capabilities say so.
+    async fn mark_read(
+        &self,
+        http: &reqwest::Client,
+        receipt: &ReadReceipt<'_>,
+    ) -> Result<(), SendError>;
+
+    /// Downloads a file a customer sent. Credentials go only to the provider's own hosts.
+    async fn fetch_media(
+        &self,
+        http: &reqwest::Client,
+        media: &MediaRef,
+        max_bytes: u64,
+    ) -> Result<FetchedMedia, SendError>;
+}
+
+/// One message on its way out.
+#[derive(Clone, Debug)]
+pub struct Outbound<'a> {
+    pub attempt_id: AttemptId,
+    /// Whom to, by the identity this channel can address.
+    pub to: &'a Identity,
+    pub content: &'a OutboundContent,
+    /// The provider's id of the message this one quotes.
+    pub quoted_message_id: Option<&'a str>,
+    /// Where the provider shall report, for those that take an address per message; it carries the attempt id.
+    pub status_callback: Option<&'a str>,
+}
+
+/// The provider took the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub provider_message_id: String,
+    /// The recipient as the provider knows them, where it says so (Brazil and Mexico differ from what was dialled).
+    pub recipient: Vec<Identity>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReadReceipt<'a> {
+    pub provider_message_id: &'a str,
+    pub typing: bool,
+}
+
+/// Settings or secrets that do not make a channel.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct SettingsError {
+    pub field: &'static str,
+    pub reason: String,
+}
+
+/// Content this channel cannot carry.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct ContentError {
+    /// JSON path in the request, e.g. `content.body`.
+    pub field: String,
+    pub reason: String,
+}
+
+/// All providers, by the kinds of channel they serve.
+pub struct Providers {
+    whatsapp_cloud: whatsapp_cloud::WhatsappCloud,
+    twilio: twilio::Twilio,
+}
+
+impl Providers {
+    #[must_use]
+    pub fn new(config: ProviderConfig) -> Self {
+        Self {
+            whatsapp_cloud: whatsapp_cloud::WhatsappCloud::new(config.clone()),
+            twilio: twilio::Twilio::new(config),
+        }
+    }
+
+    #[must_use]
+    pub fn of(&self, kind: ChannelKind) -> &dyn Provider {
+        match kind {
+            ChannelKind::WhatsappCloud => &self.whatsapp_cloud,
+            ChannelKind::TwilioSms | ChannelKind::TwilioWhatsapp => &self.twilio,
+        }
+    }
+}

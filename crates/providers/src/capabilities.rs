@@ -1,0 +1,19 @@
+//! What a kind of channel can do, as a value.
+
+use wasel_domain::event::IdentityKind;
+
+/// The abilities and limits of one kind of channel.
+#[derive(Debug)]
+pub struct Capabilities {
+    /// Free-form messages only within 24 hours of the customer's last one.
+    pub has_service_window: bool,
+    /// `mark_read` does something.
+    pub read_receipts: bool,
+    pub typing_indicator: bool,
+    /// Which identities of a contact this channel can write to, the preferred one first.
+    pub addressable: &'static [IdentityKind],
+    /// Characters (Unicode scalar values) in a text message.
+    pub max_text_chars: usize,
+    /// The largest file a customer may send, in bytes.
+    pub max_media_bytes: u64,
+}
