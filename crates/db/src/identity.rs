@@ -1,0 +1,1 @@
+//! The built-in identity: users, sign-ins, refresh tokens. Not tenant data.

@@ -1,0 +1,44 @@
+//! Tenants.
+
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+use wasel_domain::OrgId;
+
+use crate::{Result, SystemTx};
+
+#[derive(Clone, Debug, FromRow)]
+pub struct Organization {
+    pub id: Uuid,
+    pub slug: String,
+    pub name: String,
+    pub timezone: String,
+    pub locale: String,
+    pub region: Option<String>,
+}
+
+/// Makes the tenant or brings its settings up to date, by slug. Returns its id.
+pub async fn upsert(tx: &mut SystemTx, organization: &Organization) -> Result<OrgId> {
+    let id: Uuid = sqlx::query_scalar(
+        "INSERT INTO organizations (id, slug, name, timezone, locale, region) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (slug) DO UPDATE SET name = excluded.name, timezone = excluded.timezone,
+             locale = excluded.locale, region = excluded.region
+         RETURNING id",
+    )
+    .bind(organization.id)
+    .bind(&organization.slug)
+    .bind(&organization.name)
+    .bind(&organization.timezone)
+    .bind(&organization.locale)
+    .bind(&organization.region)
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(OrgId(id))
+}
+
+pub async fn find(connection: &mut PgConnection, id: OrgId) -> Result<Option<Organization>> {
+    Ok(sqlx::query_as("SELECT * FROM organizations WHERE id = $1").bind(id.0).fetch_optional(connection).await?)
+}
+
+pub async fn find_by_slug(connection: &mut PgConnection, slug: &str) -> Result<Option<Organization>> {
+    Ok(sqlx::query_as("SELECT * FROM organizations WHERE slug = $1").bind(slug).fetch_optional(connection).await?)
+}

@@ -1,0 +1,80 @@
+//! The two kinds of transaction.
+
+use std::ops::{Deref, DerefMut};
+
+use serde_json::json;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
+use uuid::Uuid;
+use wasel_domain::{OrgId, UserId};
+
+use crate::Result;
+
+/// Who acts, in which tenant. Resolved by the server; the database's policies trust it.
+#[derive(Clone, Debug)]
+pub struct TenantClaims {
+    pub org_id: OrgId,
+    /// `None` for an API key or the service-role key.
+    pub user_id: Option<UserId>,
+    /// `owner`, `admin`, `agent`, `viewer` …
+    pub role: String,
+}
+
+/// A transaction under role `authenticated` with the caller's claims.
+#[derive(Debug)]
+pub struct TenantTx(Transaction<'static, Postgres>);
+
+/// A transaction as `service_role`.
+#[derive(Debug)]
+pub struct SystemTx(Transaction<'static, Postgres>);
+
+impl TenantTx {
+    pub(crate) async fn begin(pool: &PgPool, claims: &TenantClaims) -> Result<Self> {
+        let claims = json!({
+            "role": "authenticated",
+            "sub": claims.user_id.map(|id| id.0).unwrap_or(Uuid::nil()),
+            "wasel_org_id": claims.org_id,
+            "wasel_role": claims.role,
+            "app_metadata": { "org_id": claims.org_id },
+        });
+        // One round trip for all three. SET takes no parameters; the JSON is quoted as an SQL literal.
+        let quoted = claims.to_string().replace('\'', "''");
+        let begin = format!("BEGIN; SET LOCAL ROLE authenticated; SET LOCAL request.jwt.claims = '{quoted}'");
+        Ok(Self(pool.begin_with(AssertSqlSafe(begin)).await?))
+    }
+
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+impl SystemTx {
+    pub(crate) async fn begin(pool: &PgPool) -> Result<Self> {
+        Ok(Self(pool.begin().await?))
+    }
+
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+macro_rules! connection {
+    ($tx:ident) => {
+        impl Deref for $tx {
+            type Target = PgConnection;
+
+            fn deref(&self) -> &PgConnection {
+                &self.0
+            }
+        }
+
+        impl DerefMut for $tx {
+            fn deref_mut(&mut self) -> &mut PgConnection {
+                &mut self.0
+            }
+        }
+    };
+}
+
+connection!(TenantTx);
+connection!(SystemTx);
