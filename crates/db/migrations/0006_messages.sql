@@ -98,11 +98,10 @@ CREATE TABLE IF NOT EXISTS pending_statuses (
     channel_id          uuid        NOT NULL,
     provider_message_id text        NOT NULL,
     status              text        NOT NULL,
+    id                  uuid        NOT NULL,
     attempt_id          uuid,
     at                  timestamptz NOT NULL,
-    error_code          text,
-    error_message       text,
-    detail              jsonb,
+    detail              jsonb       NOT NULL,
     received_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (org_id, channel_id, provider_message_id, status),
     FOREIGN KEY (org_id, channel_id) REFERENCES channels (org_id, id) ON DELETE CASCADE
@@ -138,6 +137,10 @@ CREATE TABLE IF NOT EXISTS outbox (
     attempt_id      uuid,
     lease_owner     uuid,
     leased_until    timestamptz,
+    -- Set while it is unknown whether the provider took the last attempt.
+    unknown_since   timestamptz,
+    -- The message's policy, copied so that a claim needs no join.
+    at_most_once    boolean     NOT NULL DEFAULT false,
     created_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (org_id, message_id),
     FOREIGN KEY (org_id, message_id) REFERENCES messages (org_id, id) ON DELETE CASCADE

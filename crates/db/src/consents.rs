@@ -1,1 +1,76 @@
-//! consents
+//! Who asked not to be written to. A ledger: the newest entry per contact, channel and category counts.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+use wasel_domain::consent::Consent;
+
+use crate::Result;
+
+#[derive(Clone, Debug)]
+pub struct NewConsent<'a> {
+    pub org_id: Uuid,
+    pub contact_id: Uuid,
+    /// `None`: every channel.
+    pub channel_id: Option<Uuid>,
+    pub category: &'a str,
+    pub state: Consent,
+    /// `keyword`, `provider`, `agent`, `send_error`.
+    pub source: &'a str,
+    pub at: DateTime<Utc>,
+}
+
+/// One entry of a contact's consent history.
+#[derive(Clone, Debug, FromRow)]
+pub struct ConsentEntry {
+    pub channel_id: Option<Uuid>,
+    pub category: String,
+    pub state: String,
+    pub source: String,
+    pub at: DateTime<Utc>,
+}
+
+/// Adds an entry. Returns `false` if the same one is there already.
+pub async fn insert(connection: &mut PgConnection, consent: &NewConsent<'_>) -> Result<bool> {
+    let done = sqlx::query(
+        "INSERT INTO consents (org_id, id, contact_id, channel_id, category, state, source, at)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE NOT EXISTS (
+             SELECT FROM consents WHERE org_id = $1 AND contact_id = $3 AND channel_id IS NOT DISTINCT FROM $4
+               AND category = $5 AND state = $6 AND source = $7 AND at = $8)",
+    )
+    .bind(consent.org_id)
+    .bind(Uuid::now_v7())
+    .bind(consent.contact_id)
+    .bind(consent.channel_id)
+    .bind(consent.category)
+    .bind(consent.state.as_str())
+    .bind(consent.source)
+    .bind(consent.at)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Whether the contact may not be written to on this channel at all (category `all`).
+pub async fn is_opted_out(connection: &mut PgConnection, org: Uuid, contact: Uuid, channel: Uuid) -> Result<bool> {
+    Ok(sqlx::query_scalar::<_, bool>(
+        "SELECT state = 'opted_out' FROM consents
+         WHERE org_id = $1 AND contact_id = $2 AND category = 'all' AND (channel_id = $3 OR channel_id IS NULL)
+         ORDER BY at DESC, id DESC LIMIT 1",
+    )
+    .bind(org)
+    .bind(contact)
+    .bind(channel)
+    .fetch_optional(connection)
+    .await?
+    .unwrap_or(false))
+}
+
+/// A contact's history, newest first.
+pub async fn list(connection: &mut PgConnection, org: Uuid, contact: Uuid) -> Result<Vec<ConsentEntry>> {
+    Ok(sqlx::query_as("SELECT * FROM consents WHERE org_id = $1 AND contact_id = $2 ORDER BY at DESC, id DESC LIMIT 100")
+        .bind(org)
+        .bind(contact)
+        .fetch_all(connection)
+        .await?)
+}

@@ -19,6 +19,9 @@ pub enum Error {
     /// A row holds what the code does not understand. Names the table, column and row.
     #[error("{table}.{column} of row {row} holds an unexpected value")]
     Inconsistent { table: &'static str, column: &'static str, row: String },
+    /// Another transaction made the same row a moment ago: start over and find it.
+    #[error("another transaction made the same row")]
+    Raced,
     #[error("the database is older than this program needs: {0}")]
     TooOld(String),
     #[error("migrating failed: {0}")]
@@ -37,7 +40,8 @@ impl Error {
     /// Whether another transaction got in the way (deadlock, serialisation) and a repeat helps.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Other(error) if code(error).is_some_and(|c| c == "40P01" || c == "40001"))
+        matches!(self, Self::Raced)
+            || matches!(self, Self::Other(error) if code(error).is_some_and(|c| c == "40P01" || c == "40001"))
     }
 }
 

@@ -1,0 +1,382 @@
+//! One group of deliveries, one transaction.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+use wasel_domain::event::{
+    ConsentEvent, Edit, InboundMessage, Notice, Party, ProviderEvent, Revoke, SamePerson,
+};
+use wasel_domain::{MessageContent, MessageKind, consent};
+
+use super::resolve::{Cache, Key, resolve};
+use super::{CommitSignals, Delivery, IngestError, Outcome, clean, clean_json, is_transient};
+use crate::consents::{self, NewConsent};
+use crate::messages::{self, NewInbound, StatusUpdate};
+use crate::{Db, Error, Result, contacts, ledger, media, reactions};
+
+/// Repeats of a group after a deadlock or a broken connection, before the requesters are told.
+const RETRIES: u32 = 3;
+
+pub(super) struct Writer {
+    db: Db,
+    cache: Cache,
+    signals: CommitSignals,
+}
+
+/// One event of the group and the delivery it came in.
+struct Item<'a> {
+    delivery: usize,
+    org_id: Uuid,
+    channel_id: Uuid,
+    event: &'a ProviderEvent,
+}
+
+impl Writer {
+    pub fn new(db: Db, signals: CommitSignals) -> Self {
+        Self { db, cache: Cache::default(), signals }
+    }
+
+    /// Stores the group; the answers are in the order of the deliveries. A delivery that the database refuses by
+    /// itself becomes a dead letter and takes nobody else down.
+    pub async fn store(&mut self, deliveries: Vec<Delivery>) -> Vec<Result<Outcome, IngestError>> {
+        match self.store_with_retries(&deliveries).await {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(error) if is_transient(&error) => {
+                tracing::warn!(ingest.deliveries = deliveries.len(), %error, "a group of webhooks was not stored");
+                deliveries.iter().map(|_| Err(IngestError::Unavailable)).collect()
+            }
+            Err(_) => {
+                let mut outcomes = Vec::with_capacity(deliveries.len());
+                for delivery in deliveries {
+                    outcomes.push(self.store_alone(delivery).await);
+                }
+                outcomes
+            }
+        }
+    }
+
+    async fn store_alone(&mut self, delivery: Delivery) -> Result<Outcome, IngestError> {
+        let error = match self.store_with_retries(std::slice::from_ref(&delivery)).await {
+            Ok(outcomes) => return Ok(outcomes[0]),
+            Err(error) if is_transient(&error) => return Err(IngestError::Unavailable),
+            Err(error) => error,
+        };
+        tracing::error!(event.id = %delivery.id, %error, "a webhook could not be stored and becomes a dead letter");
+        let reason = format!("the database refused it: {error}");
+        let dead = Delivery { events: Vec::new(), dead_letter: Some(reason), ..delivery };
+        match self.store_with_retries(std::slice::from_ref(&dead)).await {
+            Ok(outcomes) => Ok(outcomes[0]),
+            Err(_) => Err(IngestError::Unavailable),
+        }
+    }
+
+    async fn store_with_retries(&mut self, deliveries: &[Delivery]) -> Result<Vec<Outcome>> {
+        let mut attempt = 0;
+        loop {
+            match self.try_store(deliveries).await {
+                Ok(outcomes) => {
+                    self.cache.keep();
+                    self.signals.changes.notify_one();
+                    return Ok(outcomes);
+                }
+                Err(error) => {
+                    // Whatever went wrong, what the cache says may be why (a row erased meanwhile).
+                    self.cache.clear();
+                    attempt += 1;
+                    let stale = matches!(error, Error::Constraint { .. }) && attempt == 1;
+                    if attempt > RETRIES || !(is_transient(&error) || stale) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn try_store(&mut self, deliveries: &[Delivery]) -> Result<Vec<Outcome>> {
+        self.cache.drop_fresh();
+        let items: Vec<Item<'_>> = deliveries
+            .iter()
+            .enumerate()
+            .flat_map(|(delivery, d)| {
+                d.events.iter().map(move |event| Item {
+                    delivery,
+                    org_id: d.org_id.0,
+                    channel_id: event.channel_id.0,
+                    event: &event.event,
+                })
+            })
+            .collect();
+        let mut tx = self.db.ingest_pool().begin().await?;
+        // Which deliveries brought something new.
+        let mut news = vec![false; deliveries.len()];
+        self.store_messages(&mut tx, &items, &mut news).await?;
+        store_statuses(&mut tx, &items, &mut news).await?;
+        for item in &items {
+            news[item.delivery] |= store_other(&mut tx, &mut self.cache, item).await?;
+        }
+        let outcomes: Vec<Outcome> = deliveries
+            .iter()
+            .zip(&news)
+            .map(|(delivery, new)| match (&delivery.dead_letter, new) {
+                (Some(_), _) => Outcome::DeadLetter,
+                (None, true) => Outcome::Stored,
+                (None, false) => Outcome::Duplicate,
+            })
+            .collect();
+        ledger::insert(&mut tx, deliveries, &outcomes).await?;
+        tx.commit().await?;
+        Ok(outcomes)
+    }
+
+    async fn store_messages(
+        &mut self,
+        connection: &mut PgConnection,
+        items: &[Item<'_>],
+        news: &mut [bool],
+    ) -> Result<()> {
+        let mut wanted = Vec::new();
+        let mut found: Vec<(&Item<'_>, Key, &InboundMessage, bool)> = Vec::new();
+        for item in items {
+            let (message, from_customer) = match item.event {
+                ProviderEvent::Message(message) => (message, true),
+                ProviderEvent::Echo(message) => (message, false),
+                _ => continue,
+            };
+            let key = Key::of(item.org_id, item.channel_id, &message.customer, message.group_id.as_deref());
+            let Some(key) = key else { continue };
+            wanted.push((key.clone(), &message.customer));
+            found.push((item, key, message, from_customer));
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        resolve(connection, &mut self.cache, &wanted).await?;
+        let mut rows = Vec::with_capacity(found.len());
+        let mut files = Vec::new();
+        for (item, key, message, from_customer) in &found {
+            let target = self.cache.get(key).ok_or(Error::Raced)?;
+            let id = Uuid::now_v7();
+            let refs: Vec<media::NewMedia> =
+                message.content.media.iter().map(|source| media::NewMedia::new(item.org_id, id, item.channel_id, source)).collect();
+            rows.push(NewInbound {
+                org_id: item.org_id,
+                id,
+                conversation_id: target.conversation_id,
+                channel_id: item.channel_id,
+                contact_id: target.contact_id,
+                from_customer: *from_customer,
+                message_type: message.content.kind.as_str(),
+                body: message.content.text.as_deref().map(|text| clean(text).into_owned()),
+                content: clean_json(&message.content.detail),
+                media: (!refs.is_empty()).then(|| media::listing(&refs)),
+                address: target.address.clone(),
+                customer_name: target.customer_name.clone(),
+                provider_message_id: clean(&message.provider_message_id).into_owned(),
+                quoted_message_id: message.quoted_message_id.as_deref().map(|id| clean(id).into_owned()),
+                referral: message.referral.as_ref().and_then(clean_json),
+                metadata: metadata_of(message),
+                sent_at: message.sent_at,
+            });
+            files.extend(refs);
+        }
+        let fresh = messages::insert_inbound(connection, &rows).await?;
+        files.retain(|file| fresh.contains(&file.message_id));
+        if !files.is_empty() {
+            media::insert(connection, &files).await?;
+            self.signals.media.notify_one();
+        }
+        for ((item, _, message, from_customer), row) in found.iter().zip(&rows) {
+            if !fresh.contains(&row.id) {
+                continue;
+            }
+            news[item.delivery] = true;
+            if *from_customer {
+                insert_keyword_consent(connection, row, &message.content).await?;
+            } else {
+                insert_echo_attempt(connection, row).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn metadata_of(message: &InboundMessage) -> Option<String> {
+    let mut metadata = json!({});
+    if message.forwarded {
+        metadata["forwarded"] = json!(true);
+    }
+    if let Some(group) = &message.group_id {
+        metadata["group_id"] = json!(group);
+    }
+    metadata.as_object().is_some_and(|fields| !fields.is_empty()).then(|| clean_json(&metadata)).flatten()
+}
+
+/// "STOP" and "إلغاء" are recorded as what they are, besides being messages.
+async fn insert_keyword_consent(connection: &mut PgConnection, row: &NewInbound, content: &MessageContent) -> Result<()> {
+    let spoken = matches!(content.kind, MessageKind::Text | MessageKind::Button | MessageKind::Interactive);
+    let Some(state) = content.text.as_deref().filter(|_| spoken).and_then(consent::keyword) else { return Ok(()) };
+    consents::insert(
+        connection,
+        &NewConsent {
+            org_id: row.org_id,
+            contact_id: row.contact_id,
+            channel_id: Some(row.channel_id),
+            category: "all",
+            state,
+            source: "keyword",
+            at: row.sent_at,
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+/// A message sent from the phone app gets statuses too; they find it by an attempt like any other.
+async fn insert_echo_attempt(connection: &mut PgConnection, row: &NewInbound) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO message_attempts (org_id, id, message_id, channel_id, provider_message_id, status, accepted_at)
+         VALUES ($1, $2, $3, $4, $5, 'sent', $6)",
+    )
+    .bind(row.org_id)
+    .bind(Uuid::now_v7())
+    .bind(row.id)
+    .bind(row.channel_id)
+    .bind(&row.provider_message_id)
+    .bind(row.sent_at)
+    .execute(&mut *connection)
+    .await?;
+    messages::status::apply_pending(connection, Some((row.org_id, row.channel_id, &row.provider_message_id))).await?;
+    Ok(())
+}
+
+async fn store_statuses(connection: &mut PgConnection, items: &[Item<'_>], news: &mut [bool]) -> Result<()> {
+    let mut owners = Vec::new();
+    let mut updates = Vec::new();
+    for item in items {
+        if let ProviderEvent::Status(status) = item.event {
+            owners.push(item.delivery);
+            updates.push(StatusUpdate::new(item.org_id, item.channel_id, status.clone()));
+        }
+    }
+    if updates.is_empty() {
+        return Ok(());
+    }
+    let fresh: HashSet<Uuid> = messages::advance_status(connection, &updates).await?;
+    for (owner, update) in owners.iter().zip(&updates) {
+        news[*owner] |= fresh.contains(&update.id);
+    }
+    Ok(())
+}
+
+/// The rare kinds, one by one. Returns whether anything changed.
+async fn store_other(connection: &mut PgConnection, cache: &mut Cache, item: &Item<'_>) -> Result<bool> {
+    match item.event {
+        ProviderEvent::Message(_) | ProviderEvent::Echo(_) | ProviderEvent::Status(_) => Ok(false),
+        ProviderEvent::Reaction(reaction) => {
+            reactions::upsert(connection, item.org_id, item.channel_id, reaction).await
+        }
+        ProviderEvent::Edit(edit) => update_edited(connection, item, edit).await,
+        ProviderEvent::Revoke(revoke) => update_revoked(connection, item, revoke).await,
+        ProviderEvent::SamePerson(same) => store_same_person(connection, cache, item, same).await,
+        ProviderEvent::Consent(consent) => store_consent(connection, cache, item, consent).await,
+        ProviderEvent::Notice(notice) => store_notice(connection, item, notice).await,
+    }
+}
+
+async fn update_edited(connection: &mut PgConnection, item: &Item<'_>, edit: &Edit) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE messages SET body = $4, content = $5::jsonb, edited_at = $6, updated_at = now(),
+             metadata = metadata || jsonb_build_object('original_body', coalesce(metadata -> 'original_body', to_jsonb(body)))
+         WHERE org_id = $1 AND channel_id = $2 AND provider_message_id = $3
+           AND (edited_at IS NULL OR edited_at < $6)",
+    )
+    .bind(item.org_id)
+    .bind(item.channel_id)
+    .bind(clean(&edit.target_message_id))
+    .bind(edit.content.text.as_deref().map(clean))
+    .bind(clean_json(&edit.content.detail))
+    .bind(edit.at)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+async fn update_revoked(connection: &mut PgConnection, item: &Item<'_>, revoke: &Revoke) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE messages SET revoked_at = $4, updated_at = now()
+         WHERE org_id = $1 AND channel_id = $2 AND provider_message_id = $3 AND revoked_at IS NULL",
+    )
+    .bind(item.org_id)
+    .bind(item.channel_id)
+    .bind(clean(&revoke.target_message_id))
+    .bind(revoke.at)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// The provider says that these identities are one person: link them, merging contacts where both were known.
+async fn store_same_person(
+    connection: &mut PgConnection,
+    cache: &mut Cache,
+    item: &Item<'_>,
+    same: &SamePerson,
+) -> Result<bool> {
+    let all: Vec<_> = same.known.iter().chain(&same.now).cloned().collect();
+    let known = contacts::list_by_identities(connection, item.org_id, &all).await?;
+    let Some((keep, others)) = known.split_first() else { return Ok(false) };
+    for other in others {
+        contacts::merge(connection, item.org_id, *keep, *other).await?;
+    }
+    let mut added = false;
+    for identity in &all {
+        added |= contacts::insert_identity(connection, item.org_id, *keep, identity).await?;
+    }
+    cache.clear();
+    Ok(added || !others.is_empty())
+}
+
+async fn store_consent(
+    connection: &mut PgConnection,
+    cache: &mut Cache,
+    item: &Item<'_>,
+    consent: &ConsentEvent,
+) -> Result<bool> {
+    let Some(contact_id) = contact_of(connection, cache, item, &consent.customer).await? else { return Ok(false) };
+    consents::insert(
+        connection,
+        &NewConsent {
+            org_id: item.org_id,
+            contact_id,
+            channel_id: Some(item.channel_id),
+            category: &consent.category,
+            state: consent.consent,
+            source: "provider",
+            at: consent.at,
+        },
+    )
+    .await
+}
+
+async fn contact_of(
+    connection: &mut PgConnection,
+    cache: &mut Cache,
+    item: &Item<'_>,
+    customer: &Party,
+) -> Result<Option<Uuid>> {
+    let Some(key) = Key::of(item.org_id, item.channel_id, customer, None) else { return Ok(None) };
+    resolve(connection, cache, &[(key.clone(), customer)]).await?;
+    Ok(cache.get(&key).map(|target| target.contact_id))
+}
+
+async fn store_notice(connection: &mut PgConnection, item: &Item<'_>, notice: &Notice) -> Result<bool> {
+    ledger::insert_notice(connection, item.org_id, item.channel_id, &notice.topic, &notice.detail).await?;
+    if notice.pauses_channel {
+        let reason = notice.detail.get("event").and_then(Value::as_str).unwrap_or(&notice.topic);
+        let (org, channel) = (item.org_id.into(), item.channel_id.into());
+        crate::channels::update_status(connection, org, channel, "blocked", Some(&clean(reason))).await?;
+    }
+    Ok(true)
+}
