@@ -1,0 +1,54 @@
+//! What every handler and job can reach.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::FromRef;
+use tokio::sync::Notify;
+use wasel_config::Config;
+use wasel_db::Db;
+use wasel_db::ingest::{CommitSignals, Ingest};
+use wasel_db::seal::Sealer;
+use wasel_providers::Providers;
+use wasel_realtime::Hub;
+
+use crate::auth::AuthContext;
+use crate::http::limits::ApiLimiter;
+use crate::registry::Registry;
+use crate::storage::MediaStorage;
+use crate::tail::TailPosition;
+
+/// Shared by all requests and jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    pub config: Arc<Config>,
+    pub db: Db,
+    pub ingest: Ingest,
+    pub registry: Arc<Registry>,
+    pub providers: Arc<Providers>,
+    pub sealer: Arc<Sealer>,
+    pub auth: AuthContext,
+    pub hub: Arc<Hub>,
+    pub tail: TailPosition,
+    pub http: reqwest::Client,
+    pub storage: MediaStorage,
+    pub limiter: ApiLimiter,
+    pub signals: Signals,
+    /// Where browsers and providers reach us, without a trailing slash.
+    pub public_url: Arc<str>,
+    pub started_at: Instant,
+    pub shutdown: tokio_util::sync::CancellationToken,
+}
+
+/// Wake-ups after our own commits, so that nobody waits for a poll.
+#[derive(Clone, Default)]
+pub struct Signals {
+    pub commits: CommitSignals,
+    pub outbox: Arc<Notify>,
+}
+
+impl FromRef<AppState> for AuthContext {
+    fn from_ref(state: &AppState) -> Self {
+        state.auth.clone()
+    }
+}

@@ -1,0 +1,201 @@
+//! Follows the change log and feeds the realtime hub, the change feed and the channel registry.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::{Mutex, watch};
+use uuid::Uuid;
+use wasel_db::Db;
+use wasel_db::changes::{self, Change, DOCUMENT_NAMES, Horizon};
+use wasel_jobs::{Job, JobError, Next};
+use wasel_realtime::{Catalog, ChangeOp, Column, Hub, TableInfo};
+
+use crate::registry::Registry;
+
+/// Rows per round.
+const BATCH: i64 = 1000;
+/// While a transaction holds rows back: it ends within milliseconds.
+const WAITING: Duration = Duration::from_millis(2);
+/// After a change: another one is likely.
+const BUSY: Duration = Duration::from_millis(25);
+/// The longest pause. Our own commits wake the tail at once; this is for other nodes' and outside programs' writes.
+const IDLE: Duration = Duration::from_millis(250);
+
+/// How far the log has been read: up to here nothing is missing. Readers wait on it.
+#[derive(Clone, Debug)]
+pub struct TailPosition(watch::Receiver<i64>);
+
+impl TailPosition {
+    /// The last sequence number that was handed out.
+    #[must_use]
+    pub fn get(&self) -> i64 {
+        *self.0.borrow()
+    }
+
+    /// Waits until the log goes beyond `seq`.
+    pub async fn wait_beyond(&mut self, seq: i64) {
+        // The sender lives as long as the server; when it is gone nothing more will come.
+        if self.0.wait_for(|position| *position > seq).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The job that follows the log.
+pub struct Tail {
+    db: Db,
+    hub: Arc<Hub>,
+    registry: Arc<Registry>,
+    position: watch::Sender<i64>,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    horizon: Horizon,
+    /// `None` until the first look: history is not replayed to the hub.
+    read: Option<i64>,
+    pause: Duration,
+}
+
+impl Tail {
+    #[must_use]
+    pub fn new(db: Db, hub: Arc<Hub>, registry: Arc<Registry>) -> (Self, TailPosition) {
+        let (position, receiver) = watch::channel(0);
+        let progress = Mutex::new(Progress { horizon: Horizon::default(), read: None, pause: BUSY });
+        (Self { db, hub, registry, position, progress }, TailPosition(receiver))
+    }
+
+    async fn deliver(&self, rows: &[Change]) -> Result<(), wasel_db::Error> {
+        let mut messages: Vec<wasel_realtime::Change> = Vec::with_capacity(rows.len());
+        for row in rows {
+            if self.hub.wants(&row.table_name) {
+                messages.extend(message_of(row, Arc::from(row.table_name.as_str()), None));
+            }
+        }
+        for name in DOCUMENT_NAMES {
+            if !self.hub.wants(name.name) {
+                continue;
+            }
+            let of_table: HashMap<i64, &Change> =
+                rows.iter().filter(|row| row.table_name == name.table).map(|row| (row.seq, row)).collect();
+            if of_table.is_empty() {
+                continue;
+            }
+            let seqs: Vec<i64> = of_table.keys().copied().collect();
+            let mut tx = self.db.system().await?;
+            let mut shaped = changes::list_shaped(&mut tx, name, &seqs).await?;
+            tx.commit().await?;
+            shaped.sort_unstable_by_key(|(seq, _)| *seq);
+            let label: Arc<str> = Arc::from(name.name);
+            for (seq, shape) in shaped {
+                if let Some(row) = of_table.get(&seq) {
+                    messages.extend(message_of(row, label.clone(), Some(shape)));
+                }
+            }
+        }
+        // In log order for every name together, as one socket may listen to several.
+        messages.sort_by_key(|message| message.seq);
+        self.hub.publish(&messages);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Job for Tail {
+    const NAME: &'static str = "tail_changes";
+
+    async fn run(&self) -> Result<Next, JobError> {
+        let mut progress = self.progress.lock().await;
+        let mut tx = self.db.system().await?;
+        progress.horizon.observe(&mut tx).await?;
+        let settled = progress.horizon.settled();
+        let Some(read) = progress.read else {
+            if progress.horizon.is_waiting() && settled == 0 {
+                return Ok(Next::After(WAITING));
+            }
+            progress.read = Some(settled);
+            self.position.send_replace(settled);
+            return Ok(Next::Now);
+        };
+        let rows = if settled > read { changes::list_all(&mut tx, read, settled, BATCH).await? } else { Vec::new() };
+        tx.commit().await?;
+        let full = rows.len() as i64 == BATCH;
+        if !rows.is_empty() {
+            if rows.iter().any(|row| row.table_name == "channels" || row.table_name == "organizations") {
+                self.registry.reload().await?;
+            }
+            self.deliver(&rows).await?;
+        }
+        // Numbers without a row are rolled back ones: they are settled too.
+        let now_read = if full { rows.last().map_or(settled, |row| row.seq) } else { settled.max(read) };
+        progress.read = Some(now_read);
+        if now_read > read {
+            self.position.send_replace(now_read);
+            progress.pause = BUSY;
+        } else {
+            progress.pause = (progress.pause * 2).min(IDLE);
+        }
+        Ok(if full {
+            Next::Now
+        } else if progress.horizon.is_waiting() {
+            Next::After(WAITING)
+        } else {
+            Next::After(progress.pause)
+        })
+    }
+}
+
+/// A logged row as the hub tells it, under one of its names.
+fn message_of(row: &Change, name: Arc<str>, shape: Option<Value>) -> Option<wasel_realtime::Change> {
+    let op = match row.op.as_str() {
+        "INSERT" => ChangeOp::Insert,
+        "UPDATE" => ChangeOp::Update,
+        "DELETE" => ChangeOp::Delete,
+        _ => return None,
+    };
+    let (record, old_record) = match (op, shape) {
+        (ChangeOp::Delete, Some(shape)) => (None, Some(shape)),
+        (_, Some(shape)) => (Some(shape), None),
+        (_, None) => (row.record.clone(), row.old_record.clone()),
+    };
+    Some(wasel_realtime::Change {
+        seq: row.seq,
+        org_id: row.org_id,
+        channel_id: channel_of(row),
+        name,
+        op,
+        record,
+        old_record,
+        committed_at: row.committed_at,
+    })
+}
+
+/// The messaging channel a row belongs to: an agent may be limited to some.
+#[must_use]
+pub fn channel_of(row: &Change) -> Option<Uuid> {
+    let fields = row.record.as_ref().or(row.old_record.as_ref())?;
+    let column = if row.table_name == "channels" { "id" } else { "channel_id" };
+    fields.get(column)?.as_str()?.parse().ok()
+}
+
+/// What can be listened to, from the database's own catalogue.
+pub async fn read_catalog(db: &Db) -> Result<Catalog, wasel_db::Error> {
+    let mut tx = db.system().await?;
+    let columns = changes::list_columns(&mut tx).await?;
+    tx.commit().await?;
+    let mut tables: HashMap<String, TableInfo> = HashMap::new();
+    for column in columns {
+        let table = tables.entry(column.table_name.clone()).or_insert_with(|| TableInfo {
+            alias: DOCUMENT_NAMES.iter().any(|name| name.name == column.table_name),
+            ..TableInfo::default()
+        });
+        if column.is_key {
+            table.primary_key.push(column.column_name.clone());
+        }
+        table.columns.push(Column { name: column.column_name, type_: column.udt_name });
+    }
+    Ok(Catalog(tables))
+}
