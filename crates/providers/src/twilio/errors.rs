@@ -111,10 +111,11 @@ pub(super) fn from_answer(
         .and_then(|code| u32::try_from(code).ok());
     let detail = match answer.get("message").and_then(Value::as_str) {
         Some(message) => {
-            let private = private
-                .iter()
-                .filter(|text| text.chars().count() >= SHORTEST_PRIVATE_CHARS);
-            let message = private.fold(message.to_owned(), |message, text| {
+            // The longest first, or a part of it would be cut out and the rest left standing.
+            let mut private: Vec<&str> = private.to_vec();
+            private.retain(|text| text.chars().count() >= SHORTEST_PRIVATE_CHARS);
+            private.sort_by_key(|text| std::cmp::Reverse(text.len()));
+            let message = private.iter().fold(message.to_owned(), |message, text| {
                 message.replace(text, "[withheld]")
             });
             redacted(&message)
