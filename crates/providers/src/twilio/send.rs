@@ -13,14 +13,11 @@ use wasel_domain::event::{Identity, IdentityKind};
 
 use super::address::{self, Network};
 use super::content::{self, Fields};
-use super::{PUBLIC_API_BASE, TwilioChannel, errors};
+use super::{TwilioChannel, errors};
 use crate::{Accepted, ErrorClass, Outbound, SendError};
 
 /// More than any answer of Twilio's; a longer one is not Twilio's.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
-
-/// Beside `api.twilio.com`; a stand-in serves both on one host.
-const PUBLIC_MESSAGING_BASE: &str = "https://messaging.twilio.com";
 
 impl TwilioChannel {
     pub(super) async fn send_message(
@@ -77,13 +74,10 @@ impl TwilioChannel {
                 retry_after: None,
             });
         }
-        let is_public = Url::parse(PUBLIC_API_BASE)
-            .is_ok_and(|public| public.origin() == self.api_base.origin());
-        let messaging_base = Url::parse(PUBLIC_MESSAGING_BASE)
-            .ok()
-            .filter(|_| is_public)
-            .unwrap_or_else(|| self.api_base.clone());
-        let url = self.endpoint(&messaging_base, &["v2", "Indicators", "Typing.json"]);
+        let url = self.endpoint(
+            &messaging_base(&self.api_base),
+            &["v2", "Indicators", "Typing.json"],
+        );
         let form = vec![
             ("messageId", provider_message_id.to_owned()),
             ("channel", "whatsapp".to_owned()),
@@ -185,6 +179,21 @@ impl TwilioChannel {
             body: read_answer(response).await,
         })
     }
+}
+
+/// Twilio has a host for each product: `messaging.` beside `api.`, in every region. A stand-in serves both on
+/// one host.
+pub(super) fn messaging_base(api_base: &Url) -> Url {
+    let region = api_base
+        .host_str()
+        .and_then(|host| host.strip_prefix("api."))
+        .filter(|rest| *rest == "twilio.com" || rest.ends_with(".twilio.com"));
+    let messaging = region.and_then(|rest| {
+        let mut base = api_base.clone();
+        base.set_host(Some(&format!("messaging.{rest}"))).ok()?;
+        Some(base)
+    });
+    messaging.unwrap_or_else(|| api_base.clone())
 }
 
 struct Answer {

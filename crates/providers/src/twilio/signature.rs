@@ -11,6 +11,8 @@
 //! 5. A GET has its parameters in the address only.
 //! 6. The key is the account's auth token; while it is rotated, either token may have signed.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Method;
@@ -155,12 +157,15 @@ fn with_reencoded_query(url: &str) -> String {
     let Some((address, query)) = url.split_once('?').filter(|(_, query)| !query.is_empty()) else {
         return url.to_owned();
     };
+    // A map beside the list: a stranger may send thousands of keys.
+    let mut positions: HashMap<String, usize> = HashMap::new();
     let mut keys: Vec<(String, Vec<String>)> = Vec::new();
-    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        match keys.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, values)) => values.push(value.into_owned()),
-            None => keys.push((key.into_owned(), vec![value.into_owned()])),
+    for (key, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
+        let position = *positions.entry(key.clone()).or_insert(keys.len());
+        if position == keys.len() {
+            keys.push((key, Vec::new()));
         }
+        keys[position].1.push(value);
     }
     let pairs: Vec<String> = keys
         .iter()

@@ -493,6 +493,22 @@ async fn reading_is_told_by_the_typing_indicator_and_on_whatsapp_only() {
     assert_eq!(server.asked().len(), 2);
 }
 
+#[test]
+fn the_messaging_api_is_on_its_own_host_at_twilio_and_on_the_same_at_a_stand_in() {
+    for (api, messaging) in [
+        ("https://api.twilio.com", "https://messaging.twilio.com/"),
+        (
+            "https://api.dublin.ie1.twilio.com",
+            "https://messaging.dublin.ie1.twilio.com/",
+        ),
+        ("http://127.0.0.1:4010", "http://127.0.0.1:4010/"),
+        ("https://api.nottwilio.com", "https://api.nottwilio.com/"),
+    ] {
+        let base = crate::twilio::send::messaging_base(&api.parse().unwrap());
+        assert_eq!(base.as_str(), messaging);
+    }
+}
+
 // -- Files --------------------------------------------------------------------------------------------------
 
 fn media(base: &str) -> MediaRef {
