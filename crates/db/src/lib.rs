@@ -1,1 +1,3 @@
 //! wasel-db
+
+pub mod cluster;
