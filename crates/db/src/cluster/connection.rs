@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Instant, sleep};
 
@@ -15,8 +15,9 @@ pub(super) const USER: &str = "postgres";
 /// The database the server uses.
 pub(super) const DATABASE: &str = "wasel";
 
-/// SQLSTATE invalid_catalog_name: there is no such database.
-const NO_SUCH_DATABASE: &str = "3D000";
+/// Made by initdb, to connect to while there is no other.
+const MAINTENANCE_DATABASE: &str = "postgres";
+
 /// SQLSTATE cannot_connect_now: starting up, recovering or shutting down.
 const NOT_NOW: &str = "57P03";
 
@@ -61,27 +62,24 @@ impl Address {
     }
 
     async fn create_database_if_missing(&self) -> sqlx::Result<()> {
-        match self.options(DATABASE).connect().await {
-            Ok(connection) => connection.close().await,
-            Err(error) if has_code(&error, NO_SUCH_DATABASE) => {
-                let mut connection: PgConnection = self.options("postgres").connect().await?;
-                sqlx::query("CREATE DATABASE wasel")
-                    .execute(&mut connection)
-                    .await?;
-                connection.close().await
-            }
-            Err(error) => Err(error),
+        let mut connection = self.options(MAINTENANCE_DATABASE).connect().await?;
+        let exists: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+                .bind(DATABASE)
+                .fetch_one(&mut connection)
+                .await?;
+        if !exists {
+            sqlx::query("CREATE DATABASE wasel")
+                .execute(&mut connection)
+                .await?;
         }
+        connection.close().await
     }
 }
 
-fn has_code(error: &sqlx::Error, code: &str) -> bool {
-    let found = error.as_database_error().and_then(|error| error.code());
-    found.as_deref() == Some(code)
-}
-
 fn is_not_ready(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(_)) || has_code(error, NOT_NOW)
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(error, sqlx::Error::Io(_)) || code.as_deref() == Some(NOT_NOW)
 }
 
 fn percent_encode(text: &str) -> String {
