@@ -144,7 +144,9 @@ impl Launcher {
                     tracing::info!(
                         "the Postgres left running has its socket elsewhere: restarting it"
                     );
-                    postmaster.stop(deadline - Instant::now()).await?;
+                    postmaster
+                        .stop(deadline.saturating_duration_since(Instant::now()))
+                        .await?;
                 }
                 Progress::Ended if !postmaster.is_child() => {}
                 Progress::Ended => {
@@ -187,8 +189,9 @@ impl Launcher {
             let Some(pid) = first_line_pid(&path) else {
                 continue;
             };
-            let alive = kill(pid, None) != Err(nix::errno::Errno::ESRCH);
-            if alive && !is_postgres_in(pid, &self.places.data) {
+            let arguments = command_line(pid);
+            if arguments.is_some_and(|arguments| !starts_postgres_in(&arguments, &self.places.data))
+            {
                 tracing::info!(path = %path.display(), pid = pid.as_raw(), "removing a stale lock file of Postgres");
                 fs::remove_file(&path).map_err(ClusterError::io("remove", &path))?;
             }
@@ -390,17 +393,18 @@ fn parse_pid(text: &str) -> Option<Pid> {
 /// Whether the process is a postmaster that was started for this directory. A process that has
 /// ended and was not reaped has no command line, so it is none.
 fn is_postgres_in(pid: Pid, data: &Path) -> bool {
-    let Some(arguments) = command_line(pid) else {
-        return false;
-    };
-    let program = arguments.split(' ').next().unwrap_or_default();
-    let is_postgres = Path::new(program)
-        .file_name()
-        .is_some_and(|name| name == "postgres");
-    is_postgres && format!("{arguments} ").contains(&format!(" -D {} ", data.display()))
+    command_line(pid).is_some_and(|arguments| starts_postgres_in(&arguments, data))
 }
 
-/// The command line with single spaces between the arguments. (What a process has open or where
+fn starts_postgres_in(arguments: &str, data: &Path) -> bool {
+    let Some((program, rest)) = arguments.split_once(" -D ") else {
+        return false;
+    };
+    program.ends_with("postgres") && format!("{rest} ").starts_with(&format!("{} ", data.display()))
+}
+
+/// The command line with single spaces between the arguments; empty for a process that has ended
+/// and was not reaped, `None` where there is no such process or it cannot be known. (What a process has open or where
 /// it stands would be firmer, but root in a container may not see that of another user.)
 #[cfg(target_os = "linux")]
 fn command_line(pid: Pid) -> Option<String> {
@@ -415,5 +419,25 @@ fn command_line(pid: Pid) -> Option<String> {
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&answer.stdout);
-    Some(text.trim().to_owned())
+    answer.status.success().then(|| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_postmaster_of_this_directory_counts_as_ours() {
+        let ours = |arguments| starts_postgres_in(arguments, Path::new("/srv/my data/postgres"));
+        assert!(ours(
+            "/usr/bin/postgres -D /srv/my data/postgres -c jit=off "
+        ));
+        assert!(ours("/opt/pg 15/bin/postgres -D /srv/my data/postgres"));
+        assert!(!ours(
+            "/usr/bin/postgres -D /srv/my data/postgres-of-another -c jit=off"
+        ));
+        assert!(!ours("postgres: checkpointer "));
+        assert!(!ours("tar -D /srv/my data/postgres"));
+        assert!(!ours(""));
+    }
 }

@@ -42,6 +42,19 @@ fn options(data_dir: &Path) -> ClusterOptions {
     }
 }
 
+/// Starts once a dropped cluster, which is stopped in the background, has let go of the lock.
+async fn start_when_free(data_dir: &Path) -> Cluster {
+    let deadline = Instant::now() + GENEROUS;
+    loop {
+        match Cluster::start(options(data_dir)).await {
+            Err(ClusterError::Locked { .. }) if Instant::now() < deadline => {
+                sleep(Duration::from_millis(5)).await;
+            }
+            result => return result.unwrap(),
+        }
+    }
+}
+
 async fn connect(cluster: &Cluster) -> PgConnection {
     cluster.connect_options().connect().await.unwrap()
 }
@@ -369,38 +382,62 @@ async fn server_and_postgres_killed_together_come_back_with_the_data() {
     cluster.stop().await.unwrap();
 }
 
+/// Starts that program as the user Postgres runs under: Postgres does not take a process it may
+/// not signal for another Postgres, so only such a one can be in its way.
+fn spawn_beside_postgres(data_dir: &Path, program: &str, argument: &str) -> Child {
+    let mut command = Command::new(program);
+    command.arg(argument);
+    if geteuid().is_root() {
+        let owner = fs::metadata(data_dir.join("postgres")).unwrap();
+        command.uid(owner.uid()).gid(owner.gid());
+    }
+    command.spawn().unwrap()
+}
+
+/// Makes the pid file, as a killed Postgres leaves it, name that process.
+fn put_stale_pid_file(data_dir: &Path, lines: &str, process: &Child) {
+    let (_, rest) = lines.split_once('\n').unwrap();
+    fs::write(pid_file(data_dir), format!("{}\n{rest}", process.id())).unwrap();
+}
+
 #[tokio::test]
-async fn a_pid_file_naming_a_stranger_does_not_keep_postgres_from_starting() {
+async fn a_pid_file_naming_a_stranger_or_an_unreaped_process_does_not_keep_postgres_from_starting()
+{
     let data_dir = private_folder();
     let cluster = Cluster::start(options(data_dir.path())).await.unwrap();
     write_row(&mut connect(&cluster).await, 1).await;
-    let pid = postmaster_pid(data_dir.path());
     let lines = fs::read_to_string(pid_file(data_dir.path())).unwrap();
     cluster.stop().await.unwrap();
 
     // As after a reboot or in a new container, when the number has gone to somebody else.
-    let mut stranger = Command::new("sleep").arg("600").spawn().unwrap();
-    let stale = lines.replacen(&pid.to_string(), &stranger.id().to_string(), 1);
-    fs::write(pid_file(data_dir.path()), stale).unwrap();
-
+    let mut stranger = spawn_beside_postgres(data_dir.path(), "sleep", "600");
+    put_stale_pid_file(data_dir.path(), &lines, &stranger);
     let cluster = Cluster::start(options(data_dir.path())).await.unwrap();
     assert_eq!(rows(&mut connect(&cluster).await).await, [1]);
     assert!(stranger.try_wait().unwrap().is_none(), "left alone");
     cluster.stop().await.unwrap();
     stranger.kill().unwrap();
+
+    // Killed, and not waited for: it keeps its number.
+    put_stale_pid_file(data_dir.path(), &lines, &stranger);
+    let cluster = Cluster::start(options(data_dir.path())).await.unwrap();
+    assert_eq!(rows(&mut connect(&cluster).await).await, [1]);
+    cluster.stop().await.unwrap();
     stranger.wait().unwrap();
 }
 
 #[tokio::test]
-async fn a_start_broken_off_during_initdb_leaves_nothing_that_fails_later() {
+async fn a_start_broken_off_at_any_time_leaves_nothing_that_fails_later() {
     let data_dir = private_folder();
-    let start = Cluster::start(options(data_dir.path()));
-    let broken_off = tokio::time::timeout(Duration::from_millis(150), start).await;
-    if let Ok(cluster) = broken_off {
-        // A very fast machine: then there was nothing to break off.
-        cluster.unwrap().stop().await.unwrap();
+    // From the middle of initdb to Postgres coming up, on one machine or another.
+    for moment in [50, 150, 300, 500, 700, 30, 60] {
+        let start = start_when_free(data_dir.path());
+        let broken_off = tokio::time::timeout(Duration::from_millis(moment), start).await;
+        if let Ok(cluster) = broken_off {
+            cluster.stop().await.unwrap();
+        }
     }
-    let cluster = Cluster::start(options(data_dir.path())).await.unwrap();
+    let cluster = start_when_free(data_dir.path()).await;
     write_row(&mut connect(&cluster).await, 1).await;
     cluster.stop().await.unwrap();
 
