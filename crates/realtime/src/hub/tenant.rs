@@ -174,10 +174,9 @@ impl Tenant {
         let Some(topic) = self.topics.get_mut(topic_name) else {
             return;
         };
-        if let Some(member) = topic.members.remove(&socket)
-            && let Some(diff) = topic.presence.untrack(socket, &member.presence_key)
-        {
-            topic.announce(topic_name, &diff);
+        if let Some(member) = topic.members.remove(&socket) {
+            let diffs = topic.presence.untrack(socket, &member.presence_key);
+            topic.announce(topic_name, &diffs);
         }
         if topic.members.is_empty() {
             self.topics.remove(topic_name);
@@ -309,7 +308,7 @@ impl Tenant {
         let Some(member) = topic.members.get_mut(&socket) else {
             return TrackOutcome::NotJoined;
         };
-        let diff = match payload {
+        let diffs = match payload {
             Some(payload) => {
                 if !member.hears_presence {
                     // Who tracks takes part: without the state the client would keep back all that follows.
@@ -326,9 +325,7 @@ impl Tenant {
             }
             None => topic.presence.untrack(socket, &member.presence_key),
         };
-        if let Some(diff) = diff {
-            topic.announce(topic_name, &diff);
-        }
+        topic.announce(topic_name, &diffs);
         TrackOutcome::Done
     }
 
@@ -507,12 +504,15 @@ impl Group {
 }
 
 impl Topic {
-    fn announce(&self, topic: &str, diff: &Value) {
-        let mut frames =
-            PerVersion::new(|vsn| Some(messages::push(vsn, topic, None, "presence_diff", diff)));
-        for member in self.members.values().filter(|member| member.hears_presence) {
-            if let Some(frame) = frames.get(member.outbox.vsn) {
-                member.outbox.push(frame);
+    fn announce(&self, topic: &str, diffs: &[Value]) {
+        for diff in diffs {
+            let mut frames = PerVersion::new(|vsn| {
+                Some(messages::push(vsn, topic, None, "presence_diff", diff))
+            });
+            for member in self.members.values().filter(|it| it.hears_presence) {
+                if let Some(frame) = frames.get(member.outbox.vsn) {
+                    member.outbox.push(frame);
+                }
             }
         }
     }
