@@ -1,0 +1,48 @@
+//! Bounds that keep one client from costing the others.
+
+use std::time::Duration;
+
+/// Limits of one socket. The defaults follow Supabase's where it publishes one.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Channels joined at the same time.
+    pub channels_per_socket: usize,
+    /// `postgres_changes` bindings of one channel.
+    pub bindings_per_channel: usize,
+    /// Largest frame read, in bytes. Larger ones end the socket.
+    pub frame_bytes: usize,
+    /// Frames that may wait for a slow reader.
+    pub queue_frames: usize,
+    /// Bytes that may wait for a slow reader. One frame may be larger when it is the only one.
+    pub queue_bytes: usize,
+    /// Messages (joins, broadcasts, presence) per second, with a burst of twice as many.
+    pub messages_per_second: u32,
+    /// Largest presence payload in bytes; it is kept in memory.
+    pub presence_bytes: usize,
+    /// A socket that says nothing for so long is closed. Clients beat every 25 or 30 s.
+    pub idle: Duration,
+    /// A write that takes longer means that nobody reads.
+    pub write: Duration,
+    /// Longest wait for a token's verification; the client gives up on a join after 10 s.
+    pub authorize: Duration,
+    /// Tokens are verified again after this time, so that lost memberships end.
+    pub recheck: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            channels_per_socket: 100,
+            bindings_per_channel: 100,
+            frame_bytes: 1024 * 1024,
+            queue_frames: 4096,
+            queue_bytes: 4 * 1024 * 1024,
+            messages_per_second: 100,
+            presence_bytes: 32 * 1024,
+            idle: Duration::from_secs(60),
+            write: Duration::from_secs(30),
+            authorize: Duration::from_secs(8),
+            recheck: Duration::from_secs(300),
+        }
+    }
+}

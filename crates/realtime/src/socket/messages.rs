@@ -1,0 +1,111 @@
+//! The messages that the server sends besides changes and broadcasts.
+
+use bytes::BytesMut;
+use serde_json::{Value, json};
+
+use crate::auth::TokenError;
+use crate::codec::{Outgoing, Vsn, put_json};
+use crate::hub::TOPIC_PREFIX;
+use crate::socket::Frame;
+
+/// A message of the server's own accord.
+pub(crate) fn push(
+    vsn: Vsn,
+    topic: &str,
+    join_ref: Option<&str>,
+    event: &str,
+    payload: &Value,
+) -> Frame {
+    text(vsn, topic, join_ref, None, event, payload)
+}
+
+/// `phx_reply` with status ok.
+pub(crate) fn reply_ok(
+    vsn: Vsn,
+    topic: &str,
+    join_ref: Option<&str>,
+    reference: Option<&str>,
+    response: &Value,
+) -> Frame {
+    let payload = json!({ "status": "ok", "response": response });
+    text(vsn, topic, join_ref, reference, "phx_reply", &payload)
+}
+
+/// `phx_reply` with status error.
+pub(crate) fn reply_error(
+    vsn: Vsn,
+    topic: &str,
+    join_ref: Option<&str>,
+    reference: Option<&str>,
+    response: &Value,
+) -> Frame {
+    let payload = json!({ "status": "error", "response": response });
+    text(vsn, topic, join_ref, reference, "phx_reply", &payload)
+}
+
+/// The system event that says whether changes flow; an empty `problem` means that they do.
+pub(crate) fn subscribed(vsn: Vsn, topic: &str, join_ref: Option<&str>, problem: &str) -> Frame {
+    let (status, message) = if problem.is_empty() {
+        ("ok", "Subscribed to PostgreSQL".to_owned())
+    } else {
+        let message = format!("Unable to subscribe to changes with given parameters: {problem}");
+        ("error", message)
+    };
+    let payload = json!({
+        "extension": "postgres_changes",
+        "status": status,
+        "message": message,
+        "channel": user_topic(topic),
+    });
+    push(vsn, topic, join_ref, "system", &payload)
+}
+
+/// The system event that announces the end of a channel whose token is no longer good.
+pub(crate) fn token_refused(vsn: Vsn, topic: &str, join_ref: &str, error: &TokenError) -> Frame {
+    let payload = json!({
+        "extension": "system",
+        "status": "error",
+        "message": error.message,
+        "channel": user_topic(topic),
+    });
+    push(vsn, topic, Some(join_ref), "system", &payload)
+}
+
+/// `phx_error`, upon which the client joins again with the newest token it has. (After `phx_close` it never would.) The
+/// client takes it for its channel only when the reference is the join's.
+pub(crate) fn channel_error(vsn: Vsn, topic: &str, join_ref: &str) -> Frame {
+    text(
+        vsn,
+        topic,
+        Some(join_ref),
+        Some(join_ref),
+        "phx_error",
+        &json!({}),
+    )
+}
+
+fn user_topic(topic: &str) -> &str {
+    topic.strip_prefix(TOPIC_PREFIX).unwrap_or(topic)
+}
+
+fn text(
+    vsn: Vsn,
+    topic: &str,
+    join_ref: Option<&str>,
+    reference: Option<&str>,
+    event: &str,
+    payload: &Value,
+) -> Frame {
+    let mut json = BytesMut::new();
+    put_json(&mut json, payload);
+    Frame::Text(
+        Outgoing {
+            join_ref,
+            reference,
+            topic,
+            event,
+            payload: &json,
+        }
+        .encode(vsn),
+    )
+}

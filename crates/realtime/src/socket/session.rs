@@ -1,0 +1,557 @@
+//! What a client may ask for over its socket, message by message.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use chrono::Utc;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::{Frame, messages};
+use crate::auth::{Access, Claims, ErrorCode, TokenError, is_opaque_key};
+use crate::binding;
+use crate::codec::{Body, BroadcastPayload, Incoming, decode_binary, decode_text};
+use crate::hub::{Hub, Join, Membership, TOPIC_PREFIX, TrackOutcome};
+use crate::outbox::Outbox;
+
+/// Longest topic and presence key.
+const MAX_NAME_BYTES: usize = 1024;
+
+/// The channels of one socket.
+pub(super) struct Session {
+    hub: Arc<Hub>,
+    outbox: Arc<Outbox>,
+    id: u64,
+    apikey_claims: Option<Claims>,
+    channels: HashMap<Arc<str>, Channel>,
+    rate: Rate,
+    /// Not later than the next moment at which a channel's token must be looked at.
+    next_check: Option<Instant>,
+}
+
+struct Channel {
+    membership: Membership,
+    join_ref: String,
+    token: Option<Arc<str>>,
+    expires_at: Option<Instant>,
+    recheck_at: Option<Instant>,
+    echo: bool,
+    acknowledge: bool,
+}
+
+impl Channel {
+    fn due_at(&self) -> Option<Instant> {
+        [self.expires_at, self.recheck_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+impl Session {
+    pub fn new(hub: Arc<Hub>, outbox: Arc<Outbox>, apikey_claims: Option<Claims>) -> Self {
+        Self {
+            id: hub.next_socket(),
+            rate: Rate::new(hub.limits.messages_per_second),
+            hub,
+            outbox,
+            apikey_claims,
+            channels: HashMap::new(),
+            next_check: None,
+        }
+    }
+
+    /// When [`Self::check_due`] has something to do.
+    pub fn next_check(&self) -> Option<Instant> {
+        self.next_check
+    }
+
+    /// Does what a frame asks. Frames that mean nothing are dropped.
+    pub async fn handle(&mut self, frame: Frame) {
+        let too_large = frame.len() > self.hub.limits.frame_bytes;
+        let message = match &frame {
+            Frame::Text(text) => decode_text(self.outbox.vsn, text),
+            Frame::Binary(bytes) => decode_binary(self.outbox.vsn, bytes),
+            Frame::Close => None,
+        };
+        let Some(message) = message else {
+            self.count_dropped();
+            return;
+        };
+        let name = match &message.body {
+            Body::Broadcast { .. } => "broadcast",
+            Body::Event { name, .. } => name.as_str(),
+        };
+        if too_large {
+            self.count_dropped();
+            if name == "broadcast" {
+                self.refuse_large_broadcast(&message);
+            }
+            return;
+        }
+        if message.topic == "phoenix" {
+            if name == "heartbeat" {
+                self.reply_ok(&message);
+            }
+            return;
+        }
+        match name {
+            "phx_join" => self.join(&message).await,
+            "phx_leave" => self.leave(&message),
+            "access_token" => self.access_token(&message).await,
+            "broadcast" => self.broadcast(message),
+            "presence" => self.presence(&message),
+            _ => {}
+        }
+    }
+
+    /// Ends the channels whose token has expired and verifies those that are due.
+    pub async fn check_due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self
+            .channels
+            .iter()
+            .filter(|(_, channel)| channel.due_at().is_some_and(|at| at <= now))
+            .map(|(topic, _)| topic.clone())
+            .collect();
+        self.recheck(due).await;
+    }
+
+    /// Verifies the tokens of all channels now.
+    pub async fn recheck_all(&mut self) {
+        let topics = self.channels.keys().cloned().collect();
+        self.recheck(topics).await;
+    }
+
+    /// Tells all channels to join again, elsewhere.
+    pub fn end_all(&mut self) {
+        for (topic, channel) in self.channels.drain() {
+            let frame = messages::channel_error(self.outbox.vsn, &topic, &channel.join_ref);
+            self.outbox.push(frame);
+        }
+    }
+
+    async fn join(&mut self, message: &Incoming) {
+        // Whatever becomes of it, a new join ends the one before, as in Phoenix.
+        self.channels.remove(message.topic.as_str());
+        if let Err(error) = self.try_join(message).await {
+            self.reply_error(message, &json!({ "reason": error.to_string() }));
+        }
+    }
+
+    async fn try_join(&mut self, message: &Incoming) -> Result<(), TokenError> {
+        let limits = self.hub.limits;
+        if !self.allow_message() {
+            return Err(TokenError::new(
+                ErrorCode::ClientJoinRateLimitReached,
+                "Too many messages per second",
+            ));
+        }
+        let named = message
+            .topic
+            .strip_prefix(TOPIC_PREFIX)
+            .is_some_and(|name| !name.is_empty());
+        if !named || message.topic.len() > MAX_NAME_BYTES {
+            return Err(TokenError::new(
+                ErrorCode::TopicNameRequired,
+                "You must provide a topic name",
+            ));
+        }
+        if self.channels.len() >= limits.channels_per_socket {
+            return Err(TokenError::new(
+                ErrorCode::ChannelRateLimitReached,
+                "Too many channels on this connection",
+            ));
+        }
+        let malformed = |text: &str| TokenError::new(ErrorCode::UnknownErrorOnChannel, text);
+        let payload: Value = parse(&message.body).unwrap_or_default();
+        let config = &payload["config"];
+        let asked = binding::read(config.get("postgres_changes"))
+            .ok_or_else(|| malformed("postgres_changes must be a list of objects"))?;
+        if asked.len() > limits.bindings_per_channel {
+            return Err(malformed("Too many postgres_changes bindings"));
+        }
+        let presence_key = match config["presence"]["key"].as_str() {
+            Some(key) if key.len() > MAX_NAME_BYTES => {
+                return Err(malformed("The presence key is too long"));
+            }
+            Some(key) if !key.is_empty() => key.to_owned(),
+            _ => Uuid::new_v4().to_string(),
+        };
+        let token = payload["access_token"]
+            .as_str()
+            .filter(|token| !is_opaque_key(token))
+            .map(|token| self.share_token(token));
+        let access = self.authorize(token.as_deref()).await?;
+        let checked = Checked::new(&access, token.is_some(), limits.recheck);
+
+        // Without a reference of its own the join answers to none, as with any other client.
+        let join_ref = message
+            .join_ref
+            .clone()
+            .or_else(|| message.reference.clone())
+            .unwrap_or_default();
+        let topic: Arc<str> = Arc::from(message.topic.as_str());
+        let membership = self.hub.join(
+            access.org_id,
+            access.scope,
+            Join {
+                socket: self.id,
+                outbox: &self.outbox,
+                topic: topic.clone(),
+                join_ref: &join_ref,
+                reference: message.reference.as_deref(),
+                asked,
+                user_id: access.user_id,
+                presence_key,
+                // Clients from before the field existed all listen.
+                hears_presence: config["presence"]["enabled"].as_bool().unwrap_or(true),
+            },
+        );
+        let channel = Channel {
+            membership,
+            join_ref,
+            token,
+            expires_at: checked.expires_at,
+            recheck_at: checked.recheck_at,
+            echo: config["broadcast"]["self"].as_bool().unwrap_or(false),
+            acknowledge: config["broadcast"]["ack"].as_bool().unwrap_or(false),
+        };
+        self.channels.insert(topic, channel);
+        self.look_again_at(checked.due_at());
+        Ok(())
+    }
+
+    fn leave(&mut self, message: &Incoming) {
+        let topic = message.topic.as_str();
+        // A late leave of an earlier join must not end the current one.
+        let current = self.channels.get(topic).is_some_and(|channel| {
+            message
+                .join_ref
+                .as_ref()
+                .is_none_or(|join_ref| *join_ref == channel.join_ref)
+        });
+        if current {
+            self.channels.remove(topic);
+        }
+        self.reply_ok(message);
+    }
+
+    async fn access_token(&mut self, message: &Incoming) {
+        let payload: Value = parse(&message.body).unwrap_or_default();
+        let Some(token) = payload["access_token"].as_str() else {
+            return;
+        };
+        let Some((topic, channel)) = self.channels.get_key_value(message.topic.as_str()) else {
+            return;
+        };
+        if is_opaque_key(token) || channel.token.as_deref() == Some(token) {
+            return;
+        }
+        let topic = topic.clone();
+        let token = self.share_token(token);
+        self.take_token(&topic, token).await;
+    }
+
+    fn broadcast(&mut self, message: Incoming) {
+        if !self.channels.contains_key(message.topic.as_str()) {
+            return;
+        }
+        let allowed = self.allow_message();
+        let Some(channel) = self.channels.get(message.topic.as_str()) else {
+            return;
+        };
+        let Some((event, payload)) = read_broadcast(&message.body) else {
+            self.count_dropped();
+            return;
+        };
+        if allowed {
+            channel.membership.broadcast(&event, &payload, channel.echo);
+        }
+        if channel.acknowledge {
+            if allowed {
+                self.reply_ok(&message);
+            } else {
+                self.reply_error(&message, &json!({ "error": "rate_limit_exceeded" }));
+            }
+        }
+    }
+
+    fn presence(&mut self, message: &Incoming) {
+        if !self.channels.contains_key(message.topic.as_str()) {
+            return;
+        }
+        let refuse = |code: ErrorCode, text: &str| json!({ "reason": TokenError::new(code, text).to_string() });
+        if !self.allow_message() {
+            let reason = refuse(
+                ErrorCode::ClientPresenceRateLimitReached,
+                "Too many messages per second",
+            );
+            self.reply_error(message, &reason);
+            return;
+        }
+        let problem = match read_presence(&message.body, self.hub.limits.presence_bytes) {
+            Ok(tracked) => {
+                // The reply goes first: it ends the client's call, the diff is news for everybody.
+                self.reply_ok(message);
+                if let Some(channel) = self.channels.get(message.topic.as_str())
+                    && channel.membership.track(tracked) == TrackOutcome::NotJoined
+                {
+                    tracing::error!("a joined channel was unknown to the hub");
+                }
+                return;
+            }
+            Err(problem) => problem,
+        };
+        self.reply_error(message, &refuse(ErrorCode::UnknownErrorOnChannel, problem));
+    }
+
+    async fn recheck(&mut self, topics: Vec<Arc<str>>) {
+        for topic in topics {
+            let Some(channel) = self.channels.get(&topic) else {
+                continue;
+            };
+            if channel.expires_at.is_some_and(|at| at <= Instant::now()) {
+                let now = Utc::now();
+                self.end(&topic, &TokenError::expired(now, now));
+            } else if let Some(token) = channel.token.clone() {
+                self.take_token(&topic, token).await;
+            }
+        }
+        self.next_check = self.channels.values().filter_map(Channel::due_at).min();
+    }
+
+    /// Lets a channel go on with what the token proves now, or ends it.
+    async fn take_token(&mut self, topic: &Arc<str>, token: Arc<str>) {
+        let access = match self.authorize(Some(&token)).await {
+            Ok(access) => access,
+            Err(error) => return self.end(topic, &error),
+        };
+        let Some(channel) = self.channels.get_mut(topic) else {
+            return;
+        };
+        if channel.membership.org_id() != access.org_id {
+            let error = TokenError::new(
+                ErrorCode::Unauthorized,
+                "The token is of another organization",
+            );
+            return self.end(topic, &error);
+        }
+        channel.membership.rescope(&access.scope, access.user_id);
+        let checked = Checked::new(&access, true, self.hub.limits.recheck);
+        channel.token = Some(token);
+        channel.expires_at = checked.expires_at;
+        channel.recheck_at = checked.recheck_at;
+        self.look_again_at(checked.due_at());
+    }
+
+    /// Ends a channel so that the client joins it again with its newest token.
+    fn end(&mut self, topic: &Arc<str>, error: &TokenError) {
+        let Some(channel) = self.channels.remove(topic) else {
+            return;
+        };
+        let vsn = self.outbox.vsn;
+        let join_ref = &channel.join_ref;
+        self.outbox
+            .push(messages::token_refused(vsn, topic, join_ref, error));
+        self.outbox
+            .push(messages::channel_error(vsn, topic, join_ref));
+    }
+
+    /// What the token, or without one the key of the connection, opens.
+    async fn authorize(&self, token: Option<&str>) -> Result<Access, TokenError> {
+        let Some(token) = token else {
+            let Some(claims) = &self.apikey_claims else {
+                return Err(TokenError::new(
+                    ErrorCode::Unauthorized,
+                    "A token is needed to join. Sign in first",
+                ));
+            };
+            return Access::from_claims(claims, Utc::now());
+        };
+        let claims = timeout(
+            self.hub.limits.authorize,
+            self.hub.authorizer.authorize(token),
+        )
+        .await
+        .map_err(|_| {
+            TokenError::new(
+                ErrorCode::UnknownErrorOnChannel,
+                "The token could not be verified in time",
+            )
+        })??;
+        Access::from_claims(&claims, Utc::now())
+    }
+
+    /// One copy of a token for all channels that use it.
+    fn share_token(&self, token: &str) -> Arc<str> {
+        self.channels
+            .values()
+            .filter_map(|channel| channel.token.as_ref())
+            .find(|known| ***known == *token)
+            .cloned()
+            .unwrap_or_else(|| Arc::from(token))
+    }
+
+    fn look_again_at(&mut self, due_at: Option<Instant>) {
+        self.next_check = [self.next_check, due_at].into_iter().flatten().min();
+    }
+
+    fn refuse_large_broadcast(&self, message: &Incoming) {
+        let acknowledge = self
+            .channels
+            .get(message.topic.as_str())
+            .is_some_and(|channel| channel.acknowledge);
+        if acknowledge {
+            self.reply_error(message, &json!({ "error": "payload_size_exceeded" }));
+        }
+    }
+
+    fn allow_message(&mut self) -> bool {
+        let allowed = self.rate.allow();
+        if !allowed {
+            let counter = &self.hub.counters.messages_limited;
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        allowed
+    }
+
+    fn count_dropped(&self) {
+        let counter = &self.hub.counters.frames_dropped;
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn reply_ok(&self, message: &Incoming) {
+        self.outbox.push(messages::reply_ok(
+            self.outbox.vsn,
+            &message.topic,
+            message.join_ref.as_deref(),
+            message.reference.as_deref(),
+            &json!({}),
+        ));
+    }
+
+    fn reply_error(&self, message: &Incoming, response: &Value) {
+        self.outbox.push(messages::reply_error(
+            self.outbox.vsn,
+            &message.topic,
+            message.join_ref.as_deref(),
+            message.reference.as_deref(),
+            response,
+        ));
+    }
+}
+
+/// When verified claims must be looked at again, on the clock that timers use.
+struct Checked {
+    expires_at: Option<Instant>,
+    recheck_at: Option<Instant>,
+}
+
+impl Checked {
+    fn new(access: &Access, has_token: bool, recheck: std::time::Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            // A token that ends beyond what the clock can say does not end.
+            expires_at: access.expires_at.and_then(|at| {
+                let left = (at - Utc::now()).to_std().unwrap_or_default();
+                now.checked_add(left)
+            }),
+            recheck_at: has_token.then(|| now + recheck),
+        }
+    }
+
+    fn due_at(&self) -> Option<Instant> {
+        [self.expires_at, self.recheck_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a Body) -> Option<T> {
+    match body {
+        Body::Event { payload, .. } => serde_json::from_str(payload.get()).ok(),
+        Body::Broadcast { .. } => None,
+    }
+}
+
+/// The user's event and payload of a broadcast in either form.
+fn read_broadcast(body: &Body) -> Option<(String, BroadcastPayload)> {
+    #[derive(Deserialize)]
+    struct Text {
+        event: String,
+        payload: Option<Box<RawValue>>,
+    }
+    match body {
+        Body::Broadcast { event, payload } => Some((event.clone(), payload.clone())),
+        Body::Event { .. } => {
+            let text: Text = parse(body)?;
+            let payload = match text.payload {
+                Some(payload) => payload,
+                None => RawValue::from_string("{}".to_owned()).ok()?,
+            };
+            Some((text.event, BroadcastPayload::Json(payload)))
+        }
+    }
+}
+
+/// What a presence call tracks; `None` ends it.
+fn read_presence(
+    body: &Body,
+    max_bytes: usize,
+) -> Result<Option<Map<String, Value>>, &'static str> {
+    #[derive(Deserialize)]
+    struct Call {
+        event: String,
+        payload: Option<Box<RawValue>>,
+    }
+    let call: Call = parse(body).ok_or("Malformed presence message")?;
+    match call.event.to_ascii_lowercase().as_str() {
+        "untrack" => Ok(None),
+        "track" => {
+            let payload = call.payload.ok_or("Presence payload must be an object")?;
+            if payload.get().len() > max_bytes {
+                return Err("Presence payload is too large");
+            }
+            serde_json::from_str(payload.get())
+                .map(Some)
+                .map_err(|_| "Presence payload must be an object")
+        }
+        _ => Err("Unknown presence event"),
+    }
+}
+
+/// A token bucket: so many messages per second, twice as many at once.
+struct Rate {
+    per_second: f64,
+    left: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn new(per_second: u32) -> Self {
+        let per_second = f64::from(per_second);
+        Self {
+            per_second,
+            left: 2.0 * per_second,
+            at: Instant::now(),
+        }
+    }
+
+    fn allow(&mut self) -> bool {
+        let now = Instant::now();
+        let earned = now.duration_since(self.at).as_secs_f64() * self.per_second;
+        self.left = (self.left + earned).min(2.0 * self.per_second);
+        self.at = now;
+        let allowed = self.left >= 1.0;
+        if allowed {
+            self.left -= 1.0;
+        }
+        allowed
+    }
+}

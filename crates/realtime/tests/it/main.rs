@@ -1,0 +1,8 @@
+//! Drives whole sockets over in-memory transports, with the frames that the real client sends.
+
+mod broadcast;
+mod changes;
+mod harness;
+mod limits;
+mod presence;
+mod tokens;
