@@ -1,1 +1,29 @@
-//! wasel-simulator
+//! Stand-ins for Meta's WhatsApp Cloud API and Twilio's Messaging API.
+//!
+//! A person without a Meta or Twilio account sees the product work against this, and the test-suite
+//! uses the same: requests are checked as the providers check them, answered in their JSON and with
+//! their error codes, and webhooks come back signed as theirs. Nothing here imports the product.
+//!
+//! Point `META_GRAPH_BASE` at [`Simulator::meta_base`] and `TWILIO_API_BASE` at
+//! [`Simulator::twilio_base`], register numbers through [`World`] or `PUT /sim/meta/numbers` and
+//! `PUT /sim/twilio/accounts`, and write as a customer with [`World::send_as_customer`] or
+//! `POST /sim/send`. [`control`] lists all routes.
+
+pub mod control;
+mod faults;
+mod gate;
+mod listener;
+mod meta;
+mod server;
+mod twilio;
+mod webhook;
+mod world;
+
+pub use faults::{Fault, FaultKind, FaultPlan, FaultScope};
+pub use server::Simulator;
+pub use world::{
+    AcceptedSend, Alert, BusinessEcho, Content, Customer, CustomerMedia, CustomerSend, Event, Line,
+    Message, MessagingService, MetaNumber, Origin, Phone, Provider, RecordedRequest, Settings,
+    Template, ThreadSummary, Tick, TwilioAccount, TwilioApiKey, TwilioChannel, TwilioContent,
+    TwilioNumber, WebhookAttempt, World, WorldError,
+};
