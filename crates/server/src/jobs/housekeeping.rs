@@ -1,0 +1,30 @@
+//! Retention, and the change log's partitions.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use wasel_db::{changes, idempotency, ledger};
+use wasel_jobs::{Job, JobError, Next};
+
+use crate::state::AppState;
+
+const PAUSE: Duration = Duration::from_secs(600);
+
+pub struct Housekeeping(pub AppState);
+
+#[async_trait]
+impl Job for Housekeeping {
+    const NAME: &'static str = "housekeeping";
+
+    async fn run(&self) -> Result<Next, JobError> {
+        let keep = &self.0.config.retention;
+        let hours = |time: Duration| i32::try_from(time.as_secs().div_ceil(3600)).unwrap_or(i32::MAX);
+        let days = |time: Duration| i32::try_from(time.as_secs().div_ceil(86_400)).unwrap_or(i32::MAX);
+        let mut tx = self.0.db.system().await?;
+        changes::maintain(&mut tx, hours(keep.change_log)).await?;
+        idempotency::delete_old(&mut tx, hours(keep.idempotency_keys)).await?;
+        let gone = ledger::delete_old(&mut tx, days(keep.ledger), days(keep.dead_letters)).await?;
+        tx.commit().await?;
+        Ok(if gone > 0 { Next::Now } else { Next::After(PAUSE) })
+    }
+}

@@ -1,0 +1,6 @@
+//! Background work, one file each.
+
+pub mod fetch_media;
+pub mod housekeeping;
+pub mod reconcile;
+pub mod send_message;

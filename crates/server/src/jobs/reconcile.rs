@@ -1,0 +1,37 @@
+//! Sends whose outcome is unknown, and statuses that came before their message.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use wasel_db::messages::status;
+use wasel_db::outbox;
+use wasel_jobs::{Job, JobError, Next};
+
+use crate::state::AppState;
+
+/// How often to look. Each look is three index look-ups when there is nothing to do.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub struct Reconcile(pub AppState);
+
+#[async_trait]
+impl Job for Reconcile {
+    const NAME: &'static str = "reconcile";
+
+    async fn run(&self) -> Result<Next, JobError> {
+        let wait = self.0.config.outbox.reconcile_wait;
+        let mut tx = self.0.db.system().await?;
+        let abandoned = outbox::mark_abandoned(&mut tx, wait).await?;
+        let settled = outbox::settle_unknown(&mut tx).await?;
+        let applied = status::apply_pending(&mut tx, None).await?;
+        tx.commit().await?;
+        if abandoned > 0 {
+            tracing::warn!(outbox.abandoned = abandoned, "sends of a process that died wait for their callbacks");
+        }
+        if abandoned + settled + applied as u64 > 0 {
+            self.0.signals.commits.changes.notify_one();
+            self.0.signals.outbox.notify_one();
+        }
+        Ok(Next::After(PAUSE))
+    }
+}

@@ -1,0 +1,262 @@
+//! Asking for a message to be sent: every route that sends comes through here, so that the rules hold everywhere
+//! and the caller hears the reason at once.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use chrono::Utc;
+use ring::digest;
+use serde_json::{Value, json};
+use wasel_db::conversations::{self, Conversation};
+use wasel_db::messages::{self, Message, NewOutbound};
+use wasel_db::{consents, contacts, idempotency};
+use wasel_domain::event::{Identity, IdentityKind};
+use wasel_domain::{ContactId, ConversationId, E164, MessageId, OrgId, OutboundContent, window};
+
+use crate::auth::Caller;
+use crate::http::error::ApiError;
+use crate::registry::Channel;
+use crate::state::AppState;
+
+/// Whom to write to.
+#[derive(Clone, Debug)]
+pub enum Recipient {
+    /// A number as a person types it, a provider's user id, or an e-mail address, on this channel.
+    Address { channel: Arc<ChannelHandle>, to: String },
+    /// The customer of this conversation.
+    Conversation(ConversationId),
+}
+
+/// A channel with a `Debug` that shows no credentials.
+pub struct ChannelHandle(pub Arc<Channel>);
+
+impl std::fmt::Debug for ChannelHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Channel({})", self.0.id)
+    }
+}
+
+/// A message somebody wants sent.
+#[derive(Clone, Debug)]
+pub struct SendRequest {
+    pub recipient: Recipient,
+    pub content: OutboundContent,
+    /// Our id of the message to quote.
+    pub reply_to: Option<MessageId>,
+    pub idempotency_key: Option<String>,
+    pub request_id: Option<String>,
+    pub metadata: Value,
+    /// 1 (first) to 10.
+    pub priority: i16,
+    pub at_most_once: bool,
+}
+
+/// The message as it stands, and whether this very request had been made before.
+#[derive(Debug)]
+pub struct Enqueued {
+    pub message: Message,
+    pub repeated: bool,
+}
+
+/// Checks everything that can be checked now, then writes message and outbox row in one transaction.
+pub async fn enqueue(state: &AppState, caller: &Caller, request: SendRequest) -> Result<Enqueued, ApiError> {
+    let hash = request.idempotency_key.as_ref().map(|_| hash_of(&request));
+    let org = caller.org_id;
+    let id = MessageId::generate();
+    let mut tx = state.db.tenant(&caller.claims()).await?;
+    // Before the rules: a repeat gets the first answer even if the window has closed meanwhile.
+    if let (Some(key), Some(hash)) = (&request.idempotency_key, &hash) {
+        match idempotency::insert(&mut tx, org, &caller.scope(), key, hash, id).await? {
+            idempotency::Claim::New => {}
+            idempotency::Claim::Repeat(first) => {
+                let message = messages::find(&mut tx, org, first).await?.ok_or_else(|| ApiError::not_found("message"))?;
+                return Ok(Enqueued { message, repeated: true });
+            }
+            idempotency::Claim::Conflict => {
+                return Err(ApiError::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "idempotency_key_reused",
+                    "this key was used for a different request",
+                )
+                .at("Idempotency-Key"));
+            }
+        }
+    }
+    let (channel, conversation) = match &request.recipient {
+        Recipient::Conversation(id) => {
+            let conversation = conversations::find(&mut tx, org, *id)
+                .await?
+                .ok_or_else(|| ApiError::not_found("conversation").at("conversation_id"))?;
+            let channel = state.registry.of_org(org, conversation.channel_id.into());
+            (channel.ok_or_else(|| ApiError::not_found("channel"))?, conversation)
+        }
+        Recipient::Address { channel, to } => {
+            let identity = address(&channel.0, to)?;
+            let contact = contacts::find_or_insert(&mut tx, org, &identity, None).await?;
+            let conversation = conversations::find_or_insert(&mut tx, org, channel.0.id, contact).await?;
+            (channel.0.clone(), conversation)
+        }
+    };
+    check(&channel, &request.content)?;
+    let to = recipient_of(&mut tx, org, &channel, ContactId(conversation.contact_id)).await?;
+    check_rules(&mut tx, org, &channel, &conversation, &request.content).await?;
+    let quoted = match request.reply_to {
+        Some(id) => Some(
+            messages::find(&mut tx, org, id)
+                .await?
+                .filter(|message| message.conversation_id == conversation.id)
+                .ok_or_else(|| ApiError::not_found("message in this conversation").at("reply_to"))?
+                .provider_message_id
+                .ok_or_else(|| ApiError::invalid("reply_to", "that message has not reached the provider"))?,
+        ),
+        None => None,
+    };
+    let content = serde_json::to_value(&request.content).map_err(|_| ApiError::invalid("content", "is not JSON"))?;
+    messages::insert_outbound(
+        &mut tx,
+        &NewOutbound {
+            org_id: org,
+            id,
+            conversation_id: ConversationId(conversation.id),
+            channel_id: channel.id,
+            contact_id: ContactId(conversation.contact_id),
+            message_type: request.content.kind().as_str(),
+            body: request.content.text(),
+            content: &content,
+            media: media_of(&request.content).as_ref(),
+            address: &to.value,
+            customer_name: conversation.customer_name.as_deref(),
+            quoted_message_id: quoted.as_deref(),
+            sender_id: caller.user_id,
+            request_id: request.request_id.as_deref(),
+            metadata: &request.metadata,
+            priority: request.priority,
+            at_most_once: request.at_most_once,
+        },
+    )
+    .await?;
+    let message = messages::find(&mut tx, org, id).await?.ok_or_else(|| ApiError::not_found("message"))?;
+    tx.commit().await?;
+    state.signals.outbox.notify_one();
+    state.signals.commits.changes.notify_one();
+    Ok(Enqueued { message, repeated: false })
+}
+
+/// What a person typed as recipient, as this channel can address it.
+fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
+    let to = to.trim();
+    let addressable = channel.open.capabilities().addressable;
+    if to.is_empty() {
+        return Err(ApiError::invalid("to", "is missing"));
+    }
+    if to.contains('@') {
+        if addressable.contains(&IdentityKind::Email) {
+            return Ok(Identity::new(IdentityKind::Email, to.to_lowercase()));
+        }
+        return Err(ApiError::invalid("to", "this channel needs a phone number, not an e-mail address"));
+    }
+    if addressable.contains(&IdentityKind::Bsuid) && looks_like_bsuid(to) {
+        return Ok(Identity::new(IdentityKind::Bsuid, to));
+    }
+    let number = to.strip_prefix("whatsapp:").unwrap_or(to);
+    let number = E164::parse(number, channel.region).map_err(|error| ApiError::invalid("to", error.to_string()))?;
+    Ok(Identity::new(IdentityKind::Phone, number.as_str()))
+}
+
+/// `EG.1349…`: a country, a dot, up to 128 letters and digits (Meta, business-scoped user ids).
+fn looks_like_bsuid(text: &str) -> bool {
+    text.split_once('.').is_some_and(|(country, rest)| {
+        country.len() == 2
+            && country.bytes().all(|b| b.is_ascii_uppercase())
+            && !rest.is_empty()
+            && rest.len() <= 132
+            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
+    })
+}
+
+/// The contact's identity that this channel can write to.
+pub async fn recipient_of(
+    connection: &mut sqlx::PgConnection,
+    org: OrgId,
+    channel: &Channel,
+    contact: ContactId,
+) -> Result<Identity, ApiError> {
+    let identities = contacts::list_identities(connection, org, &[contact.0]).await?;
+    let found = channel.open.capabilities().addressable.iter().find_map(|kind| {
+        identities.iter().find(|identity| identity.kind == kind.as_str()).map(|identity| Identity::new(*kind, &identity.value))
+    });
+    found.ok_or_else(|| {
+        ApiError::refused("not_addressable", "this contact has no address that the channel can write to").at("to")
+    })
+}
+
+fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
+    channel.open.check(content).map_err(|error| ApiError::invalid(error.field, error.reason))
+}
+
+/// Opt-out and the 24-hour window, so that the caller gets the reason at once instead of a provider's refusal later.
+async fn check_rules(
+    connection: &mut sqlx::PgConnection,
+    org: OrgId,
+    channel: &Channel,
+    conversation: &Conversation,
+    content: &OutboundContent,
+) -> Result<(), ApiError> {
+    if conversation.status == "blocked" {
+        return Err(ApiError::refused("conversation_blocked", "this conversation is blocked"));
+    }
+    if consents::is_opted_out(connection, org.0, conversation.contact_id, channel.id.0).await? {
+        return Err(ApiError::refused(
+            "opted_out",
+            "this person asked not to be written to on this channel; only they can undo it, by writing START",
+        )
+        .at("to"));
+    }
+    let free_form = !content.is_template();
+    if channel.open.capabilities().has_service_window
+        && free_form
+        && !window::is_open(conversation.last_inbound_at, Utc::now())
+    {
+        let message = match window::closes_at(conversation.last_inbound_at) {
+            Some(closed) => format!(
+                "the 24-hour window closed at {}; send an approved template",
+                closed.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+            ),
+            None => "this person has not written yet; start with an approved template".to_owned(),
+        };
+        return Err(ApiError::refused("window_closed", message).at("content.type"));
+    }
+    Ok(())
+}
+
+fn media_of(content: &OutboundContent) -> Option<Value> {
+    let media = content.media()?;
+    let mut file = json!({ "filename": media.filename, "voice": media.voice });
+    match &media.source {
+        wasel_domain::content::MediaSource::Link(url) => file["url"] = json!(url),
+        wasel_domain::content::MediaSource::ProviderId(id) => file["provider_id"] = json!(id),
+    }
+    Some(json!([file]))
+}
+
+/// What must be equal for two requests with one key to be the same request.
+fn hash_of(request: &SendRequest) -> Vec<u8> {
+    let recipient = match &request.recipient {
+        Recipient::Address { channel, to } => json!([channel.0.id, to]),
+        Recipient::Conversation(id) => json!(id),
+    };
+    let canonical = json!([recipient, request.content, request.reply_to, request.request_id, request.metadata]);
+    digest::digest(&digest::SHA256, canonical.to_string().as_bytes()).as_ref().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_business_scoped_user_id_is_told_from_a_number() {
+        assert!(super::looks_like_bsuid("EG.1349AbC"));
+        assert!(super::looks_like_bsuid("US.ENT.12ab"));
+        assert!(!super::looks_like_bsuid("+201012345678"));
+        assert!(!super::looks_like_bsuid("eg.1349"));
+        assert!(!super::looks_like_bsuid("EG."));
+    }
+}
