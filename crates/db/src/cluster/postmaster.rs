@@ -123,6 +123,7 @@ impl Launcher {
     /// accepts connections.
     pub async fn bring_up(&self, deadline: Instant) -> Result<Postmaster, ClusterError> {
         let begun = Instant::now();
+        let log_before = self.places.log.mark();
         loop {
             let mut postmaster = match self.running() {
                 Some(running) => running,
@@ -161,7 +162,7 @@ impl Launcher {
                     return Err(ClusterError::StartTimeout {
                         waited: begun.elapsed(),
                         log: self.places.log.path().to_owned(),
-                        said: self.places.log.tail_since(postmaster.log_mark),
+                        said: self.places.log.tail_since(log_before),
                     });
                 }
             }
