@@ -76,6 +76,9 @@ pub(crate) async fn pass(
         },
         outcome => {
             let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+            if !verdict.answer_delay.is_zero() {
+                tokio::time::sleep(verdict.answer_delay).await;
+            }
             if outcome == Some(FaultKind::ResetAfterAccept) && response.status().is_success() {
                 plug.pull();
                 return response;

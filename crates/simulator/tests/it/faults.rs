@@ -39,10 +39,19 @@ async fn a_reset_after_acceptance_leaves_the_caller_without_answer_and_the_callb
     let entry = hook[0].change()["statuses"][0].clone();
     assert_eq!(entry["biz_opaque_callback_data"], "attempt-9");
 
+    let slow = Fault::next(FaultKind::DelayAnswer, 1).with_delay(Duration::from_secs(60));
+    switch(&stage, slow);
+    let url = stage.url(&format!("/v26.0/{PHONE}/messages"));
+    let request = stage.http.post(url).bearer_auth(TOKEN);
+    let request = request.json(&text("x", "attempt-10"));
+    let hasty = request.timeout(Duration::from_secs(2)).send();
+    assert!(hasty.await.is_err());
+    assert_eq!(stage.world.accepted_with("attempt-10").len(), 1);
+
     // A blind retry is the double send this exists to show.
     assert!(post().await.is_ok());
     assert_eq!(stage.world.double_sends(), [("attempt-9".to_owned(), 2)]);
-    assert_eq!(stage.world.requests().len(), 3);
+    assert_eq!(stage.world.requests().len(), 4);
 }
 
 #[tokio::test]

@@ -306,7 +306,10 @@ async fn plain_text_answers_go_to_the_customer_and_json_is_logged_as_12300() {
         .await;
     let texts: Vec<_> = replies.iter().filter_map(|m| m.text.as_deref()).collect();
     assert_eq!(texts, ["OK", "Hi"]);
-    let codes: Vec<_> = stage.world.alerts().iter().map(|a| a.code).collect();
+    let alerts = stage
+        .wait_until(|| Some(stage.world.alerts()).filter(|all| !all.is_empty()))
+        .await;
+    let codes: Vec<_> = alerts.iter().map(|a| a.code).collect();
     assert_eq!(codes, [12_300]);
     assert!(
         stage.world.accepted().is_empty(),
