@@ -10,8 +10,10 @@ use crate::world::Provider;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// The request is handled as usual, `delay_ms` later.
+    /// The request is handled as usual, `delay_ms` later. A caller that gives up first was not heard.
     Delay,
+    /// The request is taken at once and answered `delay_ms` later: a caller that gives up first cannot know.
+    DelayAnswer,
     /// The connection is reset and the request was never taken.
     ResetBeforeAccept,
     /// The request is taken, then the connection is reset: the caller cannot know.
@@ -147,6 +149,7 @@ pub struct FaultPlan {
 #[derive(Default)]
 pub(crate) struct RequestVerdict {
     pub(crate) delay: Duration,
+    pub(crate) answer_delay: Duration,
     pub(crate) outcome: Option<FaultKind>,
 }
 
@@ -198,17 +201,19 @@ impl Faults {
     ) -> RequestVerdict {
         let mut verdict = RequestVerdict::default();
         for (fault, dice) in &mut self.rules {
+            let waits = matches!(fault.kind, FaultKind::Delay | FaultKind::DelayAnswer);
             if fault.kind.strikes_webhooks()
                 || (fault.scope == FaultScope::Sends && !is_send)
-                || (verdict.outcome.is_some() && fault.kind != FaultKind::Delay)
+                || (verdict.outcome.is_some() && !waits)
                 || !strikes(fault, dice, provider, lines)
             {
                 continue;
             }
-            if fault.kind == FaultKind::Delay {
-                verdict.delay += Duration::from_millis(fault.delay_ms.unwrap_or(1_000));
-            } else {
-                verdict.outcome = Some(fault.kind);
+            let delay = Duration::from_millis(fault.delay_ms.unwrap_or(1_000));
+            match fault.kind {
+                FaultKind::Delay => verdict.delay += delay,
+                FaultKind::DelayAnswer => verdict.answer_delay += delay,
+                kind => verdict.outcome = Some(kind),
             }
         }
         verdict

@@ -62,17 +62,23 @@ pub(crate) async fn pass(
             plug.pull();
             return StatusCode::BAD_GATEWAY.into_response();
         }
-        Some(FaultKind::RateLimited) => refusal(provider, &MetaError::throughput(), || {
-            TwilioError::too_many_requests()
-        }),
-        Some(FaultKind::ServerError) => {
-            refusal(provider, &MetaError::internal(), || TwilioError::internal())
-        }
-        Some(FaultKind::ExpiredToken) => refusal(provider, &MetaError::expired_token(), || {
-            TwilioError::authenticate()
-        }),
+        Some(FaultKind::RateLimited) => match provider {
+            Provider::Meta => MetaError::throughput().into_response(),
+            Provider::Twilio => TwilioError::too_many_requests().into_response(),
+        },
+        Some(FaultKind::ServerError) => match provider {
+            Provider::Meta => MetaError::internal().into_response(),
+            Provider::Twilio => TwilioError::internal().into_response(),
+        },
+        Some(FaultKind::ExpiredToken) => match provider {
+            Provider::Meta => MetaError::expired_token().into_response(),
+            Provider::Twilio => TwilioError::authenticate().into_response(),
+        },
         outcome => {
             let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+            if !verdict.answer_delay.is_zero() {
+                tokio::time::sleep(verdict.answer_delay).await;
+            }
             if outcome == Some(FaultKind::ResetAfterAccept) && response.status().is_success() {
                 plug.pull();
                 return response;
@@ -84,13 +90,6 @@ pub(crate) async fn pass(
         .lock()
         .record_answer(number, response.status().as_u16());
     response
-}
-
-fn refusal(provider: Provider, meta: &MetaError, twilio: impl FnOnce() -> TwilioError) -> Response {
-    match provider {
-        Provider::Meta => meta.clone().into_response(),
-        Provider::Twilio => twilio().into_response(),
-    }
 }
 
 fn record(world: &World, provider: Provider, parts: &Parts, body: &Bytes) -> u64 {

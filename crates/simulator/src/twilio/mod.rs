@@ -1,6 +1,6 @@
 //! Stand-in for Twilio's Messaging API: SMS and WhatsApp.
 //!
-//! [`create`] takes messages, [`messages`] reads, redacts, cancels, deletes and lists them, [`files`]
+//! [`create`] takes messages, [`schedule`] holds those for later, [`messages`] reads, redacts, cancels, deletes and lists them, [`files`]
 //! serves media, [`content`] knows templates, [`inbound`] and [`callback`] write the webhooks,
 //! [`opt_out`] does what Twilio does with STOP.
 
@@ -12,6 +12,7 @@ mod files;
 mod inbound;
 mod messages;
 mod opt_out;
+mod schedule;
 pub(crate) mod signature;
 
 use axum::{
@@ -24,10 +25,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub(crate) use callback::tell_status;
-pub(crate) use create::release_scheduled;
 pub(crate) use error::TwilioError;
 pub(crate) use files::storage_router;
 pub(crate) use inbound::{receive, take_answer};
+pub(crate) use schedule::release_scheduled;
 
 use crate::world::{Tick, TwilioAccount, World};
 

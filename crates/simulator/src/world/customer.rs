@@ -232,12 +232,15 @@ impl World {
     /// Moves a message of the business on by hand, for worlds where nothing happens by itself. A
     /// message already further is left as it is. Returns whether it moved.
     pub fn set_tick(&self, id: &str, tick: Tick) -> Result<bool, WorldError> {
-        if self.message(id).is_none() {
-            return Err(WorldError::UnknownMessage);
-        }
+        let message = self.message(id).ok_or(WorldError::UnknownMessage)?;
+        // What each provider says when it does not know why.
+        let unknown = match message.provider {
+            Provider::Meta => 131_000,
+            Provider::Twilio => 30_008,
+        };
         Ok(match tick {
             Tick::Read => self.read_message(id),
-            Tick::Failed => self.step(id, tick, Some(131_000)),
+            Tick::Failed => self.step(id, tick, Some(unknown)),
             _ => self.step(id, tick, None),
         })
     }

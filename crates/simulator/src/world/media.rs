@@ -99,13 +99,10 @@ fn webp() -> Vec<u8> {
 /// 16×16 pixels of one green, in an uncompressed deflate block.
 fn png() -> Vec<u8> {
     const SIDE: u32 = 16;
-    let mut raw = Vec::new();
-    for _ in 0..SIDE {
-        raw.push(0);
-        for _ in 0..SIDE {
-            raw.extend([0x25, 0xd3, 0x66]);
-        }
-    }
+    // Each row is a filter byte and its pixels.
+    let mut row = vec![0];
+    row.extend([0x25, 0xd3, 0x66].repeat(SIDE as usize));
+    let raw = row.repeat(SIDE as usize);
     let mut data = vec![0x78, 0x01, 0x01];
     let length = u16::try_from(raw.len()).unwrap_or(u16::MAX);
     data.extend(length.to_le_bytes());

@@ -88,6 +88,7 @@ pub struct TwilioAccount {
     pub contents: Vec<TwilioContent>,
 }
 
+/// A key that opens an account's API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TwilioApiKey {
     /// `SK…`
@@ -116,6 +117,7 @@ impl TwilioNumber {
     }
 }
 
+/// What a Twilio number speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TwilioChannel {

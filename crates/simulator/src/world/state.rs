@@ -196,7 +196,12 @@ impl State {
         let message = self.messages.remove(id)?;
         let key = (message.line.clone(), message.customer.clone());
         if let Some(thread) = self.threads.get_mut(&key) {
-            thread.retain(|other| other != id);
+            // The oldest goes first as a rule, and threads of a load test are long.
+            if thread.front().is_some_and(|first| first == id) {
+                thread.pop_front();
+            } else {
+                thread.retain(|other| other != id);
+            }
             if thread.is_empty() {
                 self.threads.remove(&key);
             }

@@ -1,0 +1,8 @@
+//! The simulator seen from outside: a real HTTP client and a real webhook receiver on loopback.
+
+mod control;
+mod faults;
+mod meta;
+mod receiver;
+mod support;
+mod twilio;
