@@ -183,7 +183,9 @@ impl Hub {
             let tenant = self.tenant_or_new(org_id);
             let mut guard = lock(&tenant);
             if guard.is_retired() {
-                // Its last socket left between the two lines above.
+                // Its last socket has just left, and whoever saw that is about to remove it.
+                drop(guard);
+                std::thread::yield_now();
                 continue;
             }
             let group = guard.join(join, scope, &self.catalog(), &self.interest);

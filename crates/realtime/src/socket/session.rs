@@ -258,7 +258,8 @@ impl Session {
             return;
         }
         let token = self.share_token(token);
-        self.take_token(&topic, token).await;
+        let answer = self.authorize(Some(&token)).await;
+        self.take_token(&topic, token, answer);
     }
 
     fn broadcast(&mut self, message: Incoming) {
@@ -323,15 +324,26 @@ impl Session {
                 let now = Utc::now();
                 self.end(&topic, &TokenError::expired(now, now));
             } else if let Some(token) = channel.token.clone() {
-                self.take_token(&topic, token).await;
+                match self.authorize(Some(&token)).await {
+                    // Nothing was learnt about the token, it was good before and has not expired: look again later.
+                    Err(error) if error.code == ErrorCode::UnknownErrorOnChannel => {
+                        self.put_off_check(&topic);
+                    }
+                    answer => self.take_token(&topic, token, answer),
+                }
             }
         }
         self.next_check = self.channels.values().filter_map(Channel::due_at).min();
     }
 
     /// Lets a channel go on with what the token proves now, or ends it.
-    async fn take_token(&mut self, topic: &Arc<str>, token: Arc<str>) {
-        let access = match self.authorize(Some(&token)).await {
+    fn take_token(
+        &mut self,
+        topic: &Arc<str>,
+        token: Arc<str>,
+        answer: Result<Access, TokenError>,
+    ) {
+        let access = match answer {
             Ok(access) => access,
             Err(error) => return self.end(topic, &error),
         };
@@ -351,6 +363,12 @@ impl Session {
         channel.expires_at = checked.expires_at;
         channel.recheck_at = checked.recheck_at;
         self.look_again_at(checked.due_at());
+    }
+
+    fn put_off_check(&mut self, topic: &Arc<str>) {
+        if let Some(channel) = self.channels.get_mut(topic) {
+            channel.recheck_at = Some(Instant::now() + self.hub.limits.recheck);
+        }
     }
 
     /// Ends a channel so that the client joins it again with its newest token.
