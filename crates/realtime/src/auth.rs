@@ -24,7 +24,9 @@ pub struct Claims {
 /// Verifies tokens. The server implements it over its own key material and database.
 #[async_trait]
 pub trait Authorizer: Send + Sync {
-    /// Verifies a token that a client sent in a join or in `access_token`.
+    /// Verifies a token that a client sent in a join or in `access_token`, and again every few minutes while it is in
+    /// use. [`ErrorCode::UnknownErrorOnChannel`] means that it could not be verified now (the database is away): a
+    /// channel that is live then stays so.
     async fn authorize(&self, token: &str) -> Result<Claims, TokenError>;
 }
 

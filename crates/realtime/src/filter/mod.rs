@@ -59,6 +59,8 @@ pub enum FilterError {
     TooManyConditions(usize),
     #[error("more than {0} values for operator in")]
     TooManyValues(usize),
+    #[error("pattern is longer than {0} bytes")]
+    PatternTooLong(usize),
     #[error("malformed condition, expected column=operator.value: {0}")]
     Malformed(String),
     #[error("unknown operator: {0}")]

@@ -12,6 +12,8 @@ const MAX_BYTES: usize = 16 * 1024;
 const MAX_CONDITIONS: usize = 20;
 /// The documented bound of `in`.
 const MAX_IN_VALUES: usize = 100;
+/// Longest pattern of `like` and `match`: matching costs pattern × text steps, and rows wait for it.
+const MAX_PATTERN_BYTES: usize = 512;
 /// Memory that one compiled expression may take.
 const REGEX_BYTES: usize = 64 * 1024;
 
@@ -132,6 +134,9 @@ fn test(operator: &str, value: &str, kind: Kind, column: &Column) -> Result<Test
         "isdistinct" if value.eq_ignore_ascii_case("null") => Ok(Test::IsDistinct(None)),
         "isdistinct" => Ok(Test::IsDistinct(Some(cast(&unquote(value))?))),
         "like" | "ilike" | "match" | "imatch" if !kind.is_text() => Err(wrong_type()),
+        "like" | "ilike" | "match" | "imatch" if value.len() > MAX_PATTERN_BYTES => {
+            Err(FilterError::PatternTooLong(MAX_PATTERN_BYTES))
+        }
         "like" | "ilike" => {
             let ignore_case = operator == "ilike" || kind == Kind::CaseInsensitiveText;
             LikePattern::new(&unquote(value), ignore_case)

@@ -177,6 +177,9 @@ fn patterns_work_as_in_sql() {
         ("name=match.^a.c$", "abc", true),
         ("name=match.^A", "abc", false),
         ("name=imatch.^A", "abc", true),
+        // A comma must be quoted, and a backslash in quotes doubled.
+        (r#"name=match."^\\w+ \\d{3,}$""#, "غرفة 1234", true),
+        (r"name=imatch.(room|غرفة)\s+[0-9]+\b", "the ROOM 7", true),
         ("name=not.like.a%", "b", true),
     ];
     for (filter, name, expected) in cases {
@@ -191,6 +194,7 @@ fn patterns_work_as_in_sql() {
 #[test]
 fn what_postgres_would_refuse_is_refused_at_subscription() {
     let too_many = format!("n=in.({})", vec!["1"; 101].join(","));
+    let long_pattern = format!("name=like.{}", "a%".repeat(300));
     let long = format!("name=eq.{}", "x".repeat(20_000));
     for filter in [
         "n",
@@ -216,6 +220,7 @@ fn what_postgres_would_refuse_is_refused_at_subscription() {
         "n=eq.1,",
         &too_many,
         &long,
+        &long_pattern,
     ] {
         assert!(Filter::parse(filter, &table()).is_err(), "{filter}");
     }

@@ -3,6 +3,7 @@
 //! Everything is kept per tenant, so topics of different tenants never meet. Sockets that ask for the same thing with the
 //! same rights form a group: a change is judged, filtered and encoded once per group.
 
+mod groups;
 mod interest;
 mod presence;
 mod tenant;
@@ -89,7 +90,7 @@ impl Hub {
                 let tenant = lock(&tenant);
                 let catalog = self.catalog();
                 if let Some(table) = catalog.table(&change.name) {
-                    delivered += tenant.deliver(change, table);
+                    delivered += tenant.groups.deliver(change, table);
                 }
             }
             self.count_deliveries(delivered);
@@ -153,7 +154,7 @@ impl Hub {
             tenants.values().cloned().collect()
         };
         for tenant in tenants {
-            lock(&tenant).recompile(&catalog, &self.interest);
+            lock(&tenant).groups.recompile(&catalog, &self.interest);
         }
     }
 
@@ -182,7 +183,9 @@ impl Hub {
             let tenant = self.tenant_or_new(org_id);
             let mut guard = lock(&tenant);
             if guard.is_retired() {
-                // Its last socket left between the two lines above.
+                // Its last socket has just left, and whoever saw that is about to remove it.
+                drop(guard);
+                std::thread::yield_now();
                 continue;
             }
             let group = guard.join(join, scope, &self.catalog(), &self.interest);
@@ -265,7 +268,10 @@ impl Membership {
         let catalog = self.hub.catalog();
         tenant.set_user(&self.topic, self.socket, user_id);
         if let Some(group) = self.group {
-            self.group = tenant.rescope(group, self.socket, scope, &catalog, &self.hub.interest);
+            self.group =
+                tenant
+                    .groups
+                    .rescope(group, self.socket, scope, &catalog, &self.hub.interest);
         }
     }
 }

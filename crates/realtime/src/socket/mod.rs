@@ -1,6 +1,8 @@
 //! One socket from upgrade to close, over any transport that gives and takes frames.
 
 pub(crate) mod messages;
+mod rate;
+mod requests;
 mod session;
 
 use std::collections::VecDeque;

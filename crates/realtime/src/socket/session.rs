@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use chrono::Utc;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use super::rate::Rate;
+use super::requests::{parse, read_broadcast, read_presence};
 use super::{Frame, messages};
 use crate::auth::{Access, Claims, ErrorCode, TokenError, is_opaque_key};
 use crate::binding;
-use crate::codec::{Body, BroadcastPayload, Incoming, decode_binary, decode_text};
+use crate::codec::{Body, Incoming, decode_binary, decode_text};
 use crate::hub::{Hub, Join, Membership, TOPIC_PREFIX, TrackOutcome};
 use crate::outbox::Outbox;
 
@@ -253,8 +253,13 @@ impl Session {
             return;
         }
         let topic = topic.clone();
+        // Past the rate the token goes unseen; when the old one ends the client joins again with its newest.
+        if !self.allow_message() {
+            return;
+        }
         let token = self.share_token(token);
-        self.take_token(&topic, token).await;
+        let answer = self.authorize(Some(&token)).await;
+        self.take_token(&topic, token, answer);
     }
 
     fn broadcast(&mut self, message: Incoming) {
@@ -319,15 +324,26 @@ impl Session {
                 let now = Utc::now();
                 self.end(&topic, &TokenError::expired(now, now));
             } else if let Some(token) = channel.token.clone() {
-                self.take_token(&topic, token).await;
+                match self.authorize(Some(&token)).await {
+                    // Nothing was learnt about the token, it was good before and has not expired: look again later.
+                    Err(error) if error.code == ErrorCode::UnknownErrorOnChannel => {
+                        self.put_off_check(&topic);
+                    }
+                    answer => self.take_token(&topic, token, answer),
+                }
             }
         }
         self.next_check = self.channels.values().filter_map(Channel::due_at).min();
     }
 
     /// Lets a channel go on with what the token proves now, or ends it.
-    async fn take_token(&mut self, topic: &Arc<str>, token: Arc<str>) {
-        let access = match self.authorize(Some(&token)).await {
+    fn take_token(
+        &mut self,
+        topic: &Arc<str>,
+        token: Arc<str>,
+        answer: Result<Access, TokenError>,
+    ) {
+        let access = match answer {
             Ok(access) => access,
             Err(error) => return self.end(topic, &error),
         };
@@ -347,6 +363,12 @@ impl Session {
         channel.expires_at = checked.expires_at;
         channel.recheck_at = checked.recheck_at;
         self.look_again_at(checked.due_at());
+    }
+
+    fn put_off_check(&mut self, topic: &Arc<str>) {
+        if let Some(channel) = self.channels.get_mut(topic) {
+            channel.recheck_at = Some(Instant::now() + self.hub.limits.recheck);
+        }
     }
 
     /// Ends a channel so that the client joins it again with its newest token.
@@ -470,88 +492,5 @@ impl Checked {
             .into_iter()
             .flatten()
             .min()
-    }
-}
-
-fn parse<'a, T: Deserialize<'a>>(body: &'a Body) -> Option<T> {
-    match body {
-        Body::Event { payload, .. } => serde_json::from_str(payload.get()).ok(),
-        Body::Broadcast { .. } => None,
-    }
-}
-
-/// The user's event and payload of a broadcast in either form.
-fn read_broadcast(body: &Body) -> Option<(String, BroadcastPayload)> {
-    #[derive(Deserialize)]
-    struct Text {
-        event: String,
-        payload: Option<Box<RawValue>>,
-    }
-    match body {
-        Body::Broadcast { event, payload } => Some((event.clone(), payload.clone())),
-        Body::Event { .. } => {
-            let text: Text = parse(body)?;
-            let payload = match text.payload {
-                Some(payload) => payload,
-                None => RawValue::from_string("{}".to_owned()).ok()?,
-            };
-            Some((text.event, BroadcastPayload::Json(payload)))
-        }
-    }
-}
-
-/// What a presence call tracks; `None` ends it.
-fn read_presence(
-    body: &Body,
-    max_bytes: usize,
-) -> Result<Option<Map<String, Value>>, &'static str> {
-    #[derive(Deserialize)]
-    struct Call {
-        event: String,
-        payload: Option<Box<RawValue>>,
-    }
-    let call: Call = parse(body).ok_or("Malformed presence message")?;
-    match call.event.to_ascii_lowercase().as_str() {
-        "untrack" => Ok(None),
-        "track" => {
-            let payload = call.payload.ok_or("Presence payload must be an object")?;
-            if payload.get().len() > max_bytes {
-                return Err("Presence payload is too large");
-            }
-            serde_json::from_str(payload.get())
-                .map(Some)
-                .map_err(|_| "Presence payload must be an object")
-        }
-        _ => Err("Unknown presence event"),
-    }
-}
-
-/// A token bucket: so many messages per second, twice as many at once.
-struct Rate {
-    per_second: f64,
-    left: f64,
-    at: Instant,
-}
-
-impl Rate {
-    fn new(per_second: u32) -> Self {
-        let per_second = f64::from(per_second);
-        Self {
-            per_second,
-            left: 2.0 * per_second,
-            at: Instant::now(),
-        }
-    }
-
-    fn allow(&mut self) -> bool {
-        let now = Instant::now();
-        let earned = now.duration_since(self.at).as_secs_f64() * self.per_second;
-        self.left = (self.left + earned).min(2.0 * self.per_second);
-        self.at = now;
-        let allowed = self.left >= 1.0;
-        if allowed {
-            self.left -= 1.0;
-        }
-        allowed
     }
 }

@@ -222,3 +222,23 @@ async fn a_lost_membership_ends_the_channel_at_the_regular_check_at_last() {
     }
     panic!("the channel lived on");
 }
+
+#[tokio::test]
+async fn a_check_that_could_not_be_made_leaves_the_channel_alone() {
+    let world = World::new();
+    let mut client = world.connect(Vsn::V2);
+    client.join("realtime:x", "a", all_of("messages")).await;
+    world.tokens.put(
+        "a",
+        Err(TokenError::new(
+            ErrorCode::UnknownErrorOnChannel,
+            "The database is away",
+        )),
+    );
+    world.hub.recheck(ORG_A, None);
+    client.has_nothing().await;
+    world
+        .hub
+        .publish(&[insert(ORG_A, "messages", json!({"id": 1}))]);
+    assert_eq!(client.next().await[3], "postgres_changes");
+}
