@@ -66,7 +66,7 @@ pub async fn enqueue(state: &AppState, caller: &Caller, request: SendRequest) ->
     let mut tx = state.db.tenant(&caller.claims()).await?;
     // Before the rules: a repeat gets the first answer even if the window has closed meanwhile.
     if let (Some(key), Some(hash)) = (&request.idempotency_key, &hash) {
-        match idempotency::insert(&mut tx, org, &caller.scope(), key, hash, id).await? {
+        match idempotency::insert(&mut tx, org, &scope_of(caller), key, hash, id).await? {
             idempotency::Claim::New => {}
             idempotency::Claim::Repeat(first) => {
                 let message = messages::find(&mut tx, org, first).await?.ok_or_else(|| ApiError::not_found("message"))?;
@@ -237,6 +237,11 @@ fn media_of(content: &OutboundContent) -> Option<Value> {
         wasel_domain::content::MediaSource::ProviderId(id) => file["provider_id"] = json!(id),
     }
     Some(json!([file]))
+}
+
+/// Whose an Idempotency-Key is: two people may use the same one.
+fn scope_of(caller: &Caller) -> String {
+    caller.user_id.map_or_else(|| "service".to_owned(), |user| user.to_string())
 }
 
 /// What must be equal for two requests with one key to be the same request.

@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::auth::AuthError;
+
 /// A request that cannot be answered as asked.
 #[derive(Clone, Debug)]
 pub struct ApiError {
@@ -114,6 +116,12 @@ impl IntoResponse for ApiError {
             },
         });
         self.with_headers((self.status, body).into_response())
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        Self { field: error.field.map(str::to_owned), ..Self::new(error.status, error.code, error.message) }
     }
 }
 
