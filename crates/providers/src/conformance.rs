@@ -1,1 +1,513 @@
-//! The harness every provider must pass. Filled in by the providers' own tests.
+//! The harness every provider must pass: one [`Subject`] per kind of channel, the same checks for all.
+//!
+//! For tests: a check panics with the subject's and the case's name. The checks here need no network; those that
+//! send against a loopback stand-in are in this crate's `tests/it/conformance.rs`, driven by the same subjects.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::Value;
+use wasel_domain::content::{MediaRef, MessageContent};
+use wasel_domain::event::{Identity, InboundMessage, Party, ProviderEvent, RoutedEvent};
+
+use crate::{ChannelKind, ErrorClass, OpenChannel, Provider, VerifyError, WebhookRequest};
+
+/// One kind of channel, configured, with its cases.
+pub struct Subject {
+    pub name: &'static str,
+    pub kind: ChannelKind,
+    /// Builds the provider with its API at this base address.
+    pub provider: fn(base: &str) -> Box<dyn Provider>,
+    pub settings: Value,
+    pub secrets: Value,
+    /// The secrets of a neighbour: what they sign is not ours.
+    pub other_secrets: Value,
+    /// Signs a request with these secrets as the provider does, setting `signature_header`.
+    pub sign: fn(request: &mut Request, secrets: &Value),
+    pub signature_header: &'static str,
+    pub webhooks: Vec<WebhookCase>,
+    /// Whom the send checks write to.
+    pub recipient: Identity,
+    /// The provider's answer to a text message it takes.
+    pub accepted: Answer,
+    pub accepted_id: &'static str,
+    pub send_errors: Vec<SendErrorCase>,
+    /// Texts that no error may repeat: tokens, secrets, phone numbers.
+    pub private: Vec<&'static str>,
+}
+
+/// A request a provider sent, and what is to be read out of it.
+pub struct WebhookCase {
+    pub name: &'static str,
+    pub request: Request,
+    /// One [`summary`] per event, in order. Empty where the request is understood but says nothing.
+    pub expected: Vec<&'static str>,
+}
+
+/// An answer of the provider's API.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Bytes,
+    /// The connection breaks after the body, before its declared end.
+    pub is_cut: bool,
+}
+
+/// What an answer to a send must be taken for.
+pub struct SendErrorCase {
+    pub answer: Answer,
+    pub class: ErrorClass,
+    pub code: Option<&'static str>,
+}
+
+/// A webhook request that owns its parts.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: Method,
+    pub url: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Request {
+    #[must_use]
+    pub fn post(url: &str, body: &'static [u8]) -> Self {
+        Self {
+            method: Method::POST,
+            url: url.to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(body),
+        }
+    }
+
+    #[must_use]
+    pub fn as_webhook(&self) -> WebhookRequest<'_> {
+        WebhookRequest {
+            method: &self.method,
+            url: &self.url,
+            headers: &self.headers,
+            body: &self.body,
+        }
+    }
+}
+
+impl Answer {
+    #[must_use]
+    pub fn new(status: u16, body: impl Into<Bytes>) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: body.into(),
+            is_cut: false,
+        }
+    }
+
+    #[must_use]
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self::new(status, body.to_string()).header("content-type", "application/json")
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        self.is_cut = true;
+        self
+    }
+}
+
+/// Where the subject's provider is when nothing is sent: a port nobody listens on.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+impl Subject {
+    /// The subject's channel, with its API at `base`.
+    #[must_use]
+    pub fn open(&self, base: &str) -> Arc<dyn OpenChannel> {
+        self.open_with(base, &self.secrets)
+    }
+
+    fn open_with(&self, base: &str, secrets: &Value) -> Arc<dyn OpenChannel> {
+        (self.provider)(base)
+            .open(self.kind, &self.settings, secrets)
+            .unwrap_or_else(|error| panic!("{}: does not open: {error}", self.name))
+    }
+
+    fn signed(&self, case: &WebhookCase) -> Request {
+        let mut request = case.request.clone();
+        (self.sign)(&mut request, &self.secrets);
+        request
+    }
+
+    /// Panics if an error's words hold anything private.
+    pub fn assert_discreet(&self, what: &str, error: &(impl Display + std::fmt::Debug)) {
+        let words = format!("{error} {error:?}");
+        for private in &self.private {
+            assert!(
+                !words.contains(private),
+                "{}: {what}: the error repeats `{private}`: {words}",
+                self.name
+            );
+        }
+    }
+}
+
+/// Every check that needs no network.
+pub fn check(subject: &Subject) {
+    check_settings(subject);
+    check_events(subject);
+    check_signatures(subject);
+    check_totality(subject);
+}
+
+/// Missing or mistyped settings are refused by name or do without, and never printed.
+pub fn check_settings(subject: &Subject) {
+    let provider = (subject.provider)(NOWHERE);
+    for is_secret in [false, true] {
+        let whole = if is_secret {
+            &subject.secrets
+        } else {
+            &subject.settings
+        };
+        let fields = whole.as_object().map(|object| object.keys().cloned());
+        for field in fields.into_iter().flatten() {
+            for broken in [Value::Null, Value::Bool(true), Value::from("")] {
+                let mut changed = whole.clone();
+                changed[&field] = broken.clone();
+                let result = if is_secret {
+                    provider.open(subject.kind, &subject.settings, &changed)
+                } else {
+                    provider.open(subject.kind, &changed, &subject.secrets)
+                };
+                if let Err(error) = result {
+                    subject.assert_discreet(&field, &error);
+                    assert!(
+                        !error.field.is_empty(),
+                        "{}: an error without its field",
+                        subject.name
+                    );
+                } else {
+                    assert!(
+                        broken != Value::Bool(true),
+                        "{}: `{field}` may be a boolean",
+                        subject.name
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Each case gives its events, the same ones each time, and names our channel.
+pub fn check_events(subject: &Subject) {
+    let provider = (subject.provider)(NOWHERE);
+    let ours = subject.open(NOWHERE).routing_keys();
+    assert!(!ours.is_empty(), "{}: no routing keys", subject.name);
+    for case in &subject.webhooks {
+        let label = format!("{}: {}", subject.name, case.name);
+        let request = subject.signed(case);
+        let events = provider
+            .parse(&request.as_webhook())
+            .unwrap_or_else(|error| panic!("{label}: {error}"));
+        let again = provider.parse(&request.as_webhook());
+        assert_eq!(again.as_ref(), Ok(&events), "{label}: not the same twice");
+
+        let found: Vec<String> = events.iter().map(summary).collect();
+        assert!(
+            found == case.expected,
+            "{label}:\nexpected {:#?}\nfound    {found:#?}",
+            case.expected
+        );
+        for event in &events {
+            assert!(
+                event.routes.iter().any(|route| ours.contains(route)),
+                "{label}: {:?} names none of {ours:?}",
+                event.routes
+            );
+        }
+    }
+}
+
+/// Only the right secret over the very same bytes is believed.
+pub fn check_signatures(subject: &Subject) {
+    let channel = subject.open(NOWHERE);
+    let neighbour = subject.open_with(NOWHERE, &subject.other_secrets);
+    let header = subject.signature_header;
+    for case in &subject.webhooks {
+        let label = format!("{}: {}", subject.name, case.name);
+        let signed = subject.signed(case);
+        assert_eq!(
+            channel.verify(&signed.as_webhook()),
+            Ok(()),
+            "{label}: the right signature"
+        );
+        assert_eq!(
+            neighbour.verify(&signed.as_webhook()),
+            Err(VerifyError::Mismatch),
+            "{label}: signed for another channel"
+        );
+
+        let mut missing = signed.clone();
+        missing.headers.remove(header);
+        assert!(
+            matches!(
+                channel.verify(&missing.as_webhook()),
+                Err(VerifyError::MissingSignature(_))
+            ),
+            "{label}: no signature"
+        );
+
+        let right = signed.headers[header].as_bytes().to_vec();
+        for length in 0..right.len() {
+            let refused = verify_with(&channel, &signed, header, &right[..length]);
+            assert!(refused.is_err(), "{label}: signature cut to {length} bytes");
+        }
+        for at in 0..right.len() {
+            let mut wrong = right.clone();
+            // Another letter or digit, so that the header stays well-formed where it can.
+            wrong[at] = if wrong[at] == b'0' { b'1' } else { b'0' };
+            let refused = verify_with(&channel, &signed, header, &wrong);
+            assert!(refused.is_err(), "{label}: signature changed at byte {at}");
+        }
+
+        for at in 0..signed.body.len() {
+            let mut changed = signed.clone();
+            let mut body = signed.body.to_vec();
+            body[at] ^= 1;
+            changed.body = body.into();
+            assert!(
+                channel.verify(&changed.as_webhook()).is_err(),
+                "{label}: body changed at byte {at}"
+            );
+        }
+    }
+}
+
+fn verify_with(
+    channel: &Arc<dyn OpenChannel>,
+    signed: &Request,
+    header: &'static str,
+    signature: &[u8],
+) -> Result<(), VerifyError> {
+    let mut request = signed.clone();
+    if let Ok(value) = HeaderValue::from_bytes(signature) {
+        request.headers.insert(header, value);
+    }
+    channel.verify(&request.as_webhook())
+}
+
+/// Any bytes give events or a discreet error: cut at every length, changed at random, random altogether.
+pub fn check_totality(subject: &Subject) {
+    let provider = (subject.provider)(NOWHERE);
+    let parse = |template: &Request, body: Vec<u8>| {
+        let request = Request {
+            body: body.into(),
+            ..template.clone()
+        };
+        if let Err(error) = provider.parse(&request.as_webhook()) {
+            subject.assert_discreet("parsing", &error);
+        }
+    };
+    let mut random = Random(0x5EED_1234_ABCD_0001);
+    for case in &subject.webhooks {
+        let body = &case.request.body;
+        for length in 0..body.len() {
+            parse(&case.request, body[..length].to_vec());
+        }
+        for _ in 0..200 {
+            let mut changed = body.to_vec();
+            for _ in 0..=random.below(4) {
+                let at = random.below(changed.len().max(1));
+                if let Some(byte) = changed.get_mut(at) {
+                    *byte = random.next() as u8;
+                }
+            }
+            parse(&case.request, changed);
+        }
+        for _ in 0..50 {
+            let length = random.below(256);
+            parse(
+                &case.request,
+                (0..length).map(|_| random.next() as u8).collect(),
+            );
+        }
+    }
+}
+
+/// A xorshift generator: the same bytes in every run, so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 8
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// One event in one line, for tables of expectations.
+#[must_use]
+pub fn summary(routed: &RoutedEvent) -> String {
+    match &routed.event {
+        ProviderEvent::Message(message) => format!("message {}", of_message(message)),
+        ProviderEvent::Echo(message) => format!("echo {}", of_message(message)),
+        ProviderEvent::Status(status) => {
+            let mut line = format!(
+                "status {} {} at {}",
+                status.provider_message_id,
+                status.status,
+                status.at.timestamp()
+            );
+            if let Some(attempt) = status.attempt_id {
+                line += &format!(" attempt {attempt}");
+            }
+            if let Some(error) = &status.error {
+                line += &format!(" error {} {:?}", error.code, error.message);
+            }
+            line + &of_detail(&status.detail)
+        }
+        ProviderEvent::Reaction(reaction) => format!(
+            "reaction {} to {} {} {} by {} at {}",
+            reaction.provider_message_id,
+            reaction.target_message_id,
+            reaction.emoji.as_deref().unwrap_or("removed"),
+            if reaction.from_us {
+                "from us"
+            } else {
+                "received"
+            },
+            of_party(&reaction.customer),
+            reaction.at.timestamp()
+        ),
+        ProviderEvent::Edit(edit) => format!(
+            "edit of {} {} at {}",
+            edit.target_message_id,
+            of_content(&edit.content),
+            edit.at.timestamp()
+        ),
+        ProviderEvent::Revoke(revoke) => format!(
+            "revoke of {} at {}",
+            revoke.target_message_id,
+            revoke.at.timestamp()
+        ),
+        ProviderEvent::SamePerson(same) => format!(
+            "same person {} = {} {:?} at {}",
+            of_identities(&same.known),
+            of_identities(&same.now),
+            same.text.as_deref().unwrap_or_default(),
+            same.at.timestamp()
+        ),
+        ProviderEvent::Consent(consent) => format!(
+            "consent {} {} by {} at {}",
+            consent.consent.as_str(),
+            consent.category,
+            of_party(&consent.customer),
+            consent.at.timestamp()
+        ),
+        ProviderEvent::Notice(notice) => format!(
+            "notice {}{}{}",
+            notice.topic,
+            if notice.pauses_channel { " pauses" } else { "" },
+            of_detail(&notice.detail)
+        ),
+    }
+}
+
+fn of_message(message: &InboundMessage) -> String {
+    let mut line = format!(
+        "{} from {} at {} {}",
+        message.provider_message_id,
+        of_party(&message.customer),
+        message.sent_at.timestamp(),
+        of_content(&message.content)
+    );
+    if let Some(id) = &message.quoted_message_id {
+        line += &format!(" quotes {id}");
+    }
+    if message.forwarded {
+        line += " forwarded";
+    }
+    if let Some(referral) = &message.referral {
+        line += &format!(" referral {}", sorted(referral));
+    }
+    if let Some(group) = &message.group_id {
+        line += &format!(" in group {group}");
+    }
+    line
+}
+
+fn of_content(content: &MessageContent) -> String {
+    let mut line = content.kind.as_str().to_owned();
+    if let Some(text) = &content.text {
+        line += &format!(" {text:?}");
+    }
+    for media in &content.media {
+        line += &format!(" media({})", of_media(media));
+    }
+    line + &of_detail(&content.detail)
+}
+
+fn of_media(media: &MediaRef) -> String {
+    let parts = [
+        media.provider_id.as_deref(),
+        media.url.as_deref(),
+        media.mime_type.as_deref(),
+        media.filename.as_deref(),
+        media.sha256.as_deref(),
+        media.voice.then_some("voice"),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn of_party(party: &Party) -> String {
+    let identities = of_identities(&party.identities);
+    match &party.name {
+        Some(name) => format!("{identities} ({name})"),
+        None => identities,
+    }
+}
+
+fn of_identities(identities: &[Identity]) -> String {
+    let each = identities
+        .iter()
+        .map(|identity| format!("{}:{}", identity.kind.as_str(), identity.value));
+    each.collect::<Vec<_>>().join(",")
+}
+
+fn of_detail(detail: &Value) -> String {
+    if detail.is_null() {
+        String::new()
+    } else {
+        format!(" {}", sorted(detail))
+    }
+}
+
+/// JSON with its keys in order, whichever map the build uses.
+fn sorted(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(key, _)| *key);
+            let members = members
+                .into_iter()
+                .map(|(key, value)| format!("{key}:{}", sorted(value)));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        }
+        Value::Array(items) => {
+            let items = items.iter().map(sorted);
+            format!("[{}]", items.collect::<Vec<_>>().join(","))
+        }
+        other => other.to_string(),
+    }
+}

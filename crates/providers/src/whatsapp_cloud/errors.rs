@@ -9,10 +9,11 @@ use serde::Deserialize;
 
 use crate::{ErrorClass, SendError};
 
-/// What a code means, in an answer to a request or in a `failed` status. An unknown code is not retried.
+/// What a code in a `failed` status or an account-level error means. An unknown code is not retried.
 #[must_use]
-pub fn classify(code: i64) -> ErrorClass {
-    known(code).unwrap_or(ErrorClass::Content)
+pub fn classify(code: &str) -> ErrorClass {
+    let code = code.parse().ok();
+    code.and_then(known).unwrap_or(ErrorClass::Content)
 }
 
 fn known(code: i64) -> Option<ErrorClass> {

@@ -14,8 +14,8 @@ use crate::whatsapp_cloud::classify;
 
 /// Trouble that Meta reports with no message to hang it on.
 pub(super) fn error(field: &str, raw: &RawValue, out: &mut Sink<'_>) {
-    let code = Object::read(raw).and_then(|error| error.text("code")?.parse().ok());
-    let is_blocking = code.is_some_and(|code| classify(code) == ErrorClass::ChannelBlocked);
+    let code = Object::read(raw).and_then(|error| error.text("code"));
+    let is_blocking = code.is_some_and(|code| classify(&code) == ErrorClass::ChannelBlocked);
     let detail = json!({"field": field, "error": value_of(raw)});
     out.notice("errors", is_blocking, detail);
 }

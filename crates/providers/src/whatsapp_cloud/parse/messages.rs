@@ -147,7 +147,8 @@ fn system(message: &Object<'_>, out: &mut Sink<'_>) {
         detail = system.to_value();
     }
 
-    if !known.is_empty() && now.iter().any(|identity| !known.contains(identity)) {
+    let is_news = !known.is_empty() && now.iter().any(|identity| !known.contains(identity));
+    if is_news {
         out.push(ProviderEvent::SamePerson(SamePerson {
             known: known.clone(),
             now: now.clone(),
@@ -158,7 +159,10 @@ fn system(message: &Object<'_>, out: &mut Sink<'_>) {
     }
     let identities = if known.is_empty() { now } else { known };
     let (Some(id), false) = (id, identities.is_empty()) else {
-        return out.malformed("message", Some(message.raw()));
+        if !is_news {
+            out.malformed("message", Some(message.raw()));
+        }
+        return;
     };
     let customer = Party {
         identities,
