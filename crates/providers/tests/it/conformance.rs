@@ -138,7 +138,8 @@ async fn a_lost_answer_is_ambiguous_and_a_connection_never_made_is_not() {
             .unwrap_err();
         assert_eq!(error.class, ErrorClass::Ambiguous, "{}", subject.name);
 
-        let error = send(&subject, &stand_in::nobody().await).await.unwrap_err();
+        let (base, _held) = stand_in::nobody();
+        let error = send(&subject, &base).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Transient, "{}", subject.name);
     }
 }

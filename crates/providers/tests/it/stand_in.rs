@@ -8,10 +8,11 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
 use http::{HeaderMap, Method};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use wasel_providers::conformance::Answer;
 
 /// A request as it came in.
@@ -93,12 +94,23 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
         response = response.header(name, value);
     }
     let body = if answer.is_cut {
-        let parts = [Ok(answer.body), Err(std::io::Error::other("cut"))];
-        Body::from_stream(futures_util::stream::iter(parts))
+        Body::from_stream(broken_off(answer.body))
     } else {
         Body::from(answer.body)
     };
     response.body(body).unwrap()
+}
+
+/// The bytes, then a failure, which makes the server drop the connection.
+fn broken_off(bytes: Bytes) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+    let failure = async {
+        // The server writes out what it has whenever there is nothing more at once.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        Err(std::io::Error::other("cut"))
+    };
+    stream::iter([Ok(bytes)]).chain(stream::once(failure))
 }
 
 /// Takes each request's first bytes and hangs up without a word.
@@ -114,10 +126,12 @@ pub async fn start_hanging_up() -> String {
     base
 }
 
-/// An address where nobody listens.
-pub async fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+/// An address where nobody listens, for as long as the socket is held.
+pub fn nobody() -> (String, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let base = format!("http://{}", socket.local_addr().unwrap());
+    (base, socket)
 }
 
 /// A client as the server has it, never through a proxy of the environment.

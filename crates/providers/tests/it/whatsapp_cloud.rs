@@ -1,12 +1,18 @@
 //! WhatsApp Cloud: its entry in the conformance table, and what only it does.
 
+use std::sync::Arc;
+
 use ring::hmac;
 use serde_json::{Value, json};
 use wasel_domain::event::{Identity, IdentityKind};
-use wasel_providers::conformance::{Answer, Request, SendErrorCase, Subject, WebhookCase};
+use wasel_providers::conformance::{Answer, Request, SendErrorCase, Subject};
 use wasel_providers::whatsapp_cloud::WhatsappCloud;
-use wasel_providers::{ChannelKind, ErrorClass, ProviderConfig};
+use wasel_providers::{ChannelKind, ErrorClass, OpenChannel, ProviderConfig};
 
+mod channel;
+mod content;
+mod media;
+mod sending;
 mod webhooks;
 
 const TOKEN: &str = "EAAGtokenOfTheChannel";
@@ -46,6 +52,10 @@ fn provider(base: &str) -> WhatsappCloud {
         meta_graph_version: "v26.0".to_owned(),
         ..ProviderConfig::default()
     })
+}
+
+fn open(base: &str) -> Arc<dyn OpenChannel> {
+    subject().open(base)
 }
 
 fn settings() -> Value {
