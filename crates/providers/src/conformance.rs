@@ -158,14 +158,6 @@ impl Subject {
     }
 }
 
-/// Every check that needs no network.
-pub fn check(subject: &Subject) {
-    check_settings(subject);
-    check_events(subject);
-    check_signatures(subject);
-    check_totality(subject);
-}
-
 /// Missing or mistyped settings are refused by name or do without, and never printed.
 pub fn check_settings(subject: &Subject) {
     let provider = (subject.provider)(NOWHERE);

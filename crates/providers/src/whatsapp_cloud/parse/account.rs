@@ -44,7 +44,7 @@ pub(super) fn preferences(value: &Object<'_>, out: &mut Sink<'_>) {
     for raw in value.list("user_preferences") {
         let event = Object::read(raw).and_then(|preference| {
             let ids = ["wa_id", "user_id", "parent_user_id"].map(|name| preference.text(name));
-            let customer = contacts.party(ids);
+            let customer = contacts.party(&ids);
             if customer.identities.is_empty() {
                 return None;
             }

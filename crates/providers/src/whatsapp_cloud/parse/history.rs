@@ -1,8 +1,10 @@
 //! The past of a number that is used from the phone app too, in chunks that come in any order.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
+use wasel_domain::MessageStatus;
 use wasel_domain::event::{ProviderEvent, StatusEvent};
-use wasel_domain::{E164, MessageStatus};
 
 use super::json::Object;
 use super::messages::{self, Author};
@@ -10,14 +12,21 @@ use super::people::Contacts;
 use super::{Sink, account};
 
 pub(super) fn read(
-    raw: &RawValue,
-    value: &Object<'_>,
+    chunks: Vec<&RawValue>,
+    our_number: &str,
     contacts: &Contacts<'_>,
     out: &mut Sink<'_>,
 ) {
-    let Some(chunk) = Object::read(raw) else {
-        return out.malformed("history", Some(raw));
-    };
+    let our_number: String = our_number.chars().filter(char::is_ascii_digit).collect();
+    for chunk in chunks {
+        match Object::read(chunk) {
+            Some(chunk) => read_chunk(&chunk, &our_number, contacts, out),
+            None => out.malformed("history", Some(chunk)),
+        }
+    }
+}
+
+fn read_chunk(chunk: &Object<'_>, our_number: &str, contacts: &Contacts<'_>, out: &mut Sink<'_>) {
     // 2593109: the business declined to share its history.
     for error in chunk.list("errors") {
         account::error("history", error, out);
@@ -25,22 +34,18 @@ pub(super) fn read(
     if let Some(progress) = chunk.value("metadata") {
         out.notice("history", false, progress);
     }
-    let metadata = value.object("metadata");
-    let our_number = metadata.and_then(|metadata| metadata.string("display_phone_number"));
     for thread in chunk.list("threads") {
         let Some(thread) = Object::read(thread) else {
             out.malformed("history_thread", Some(thread));
             continue;
         };
+        // The thread is named after the customer.
+        let customer = thread.text("id");
         for message in thread.list("messages") {
             match Object::read(message) {
-                Some(message) => past_message(
-                    &message,
-                    &thread,
-                    our_number.as_deref().unwrap_or_default(),
-                    contacts,
-                    out,
-                ),
+                Some(message) => {
+                    past_message(&message, customer.as_deref(), our_number, contacts, out);
+                }
                 None => out.malformed("message", Some(message)),
             }
         }
@@ -49,38 +54,36 @@ pub(super) fn read(
 
 fn past_message(
     message: &Object<'_>,
-    thread: &Object<'_>,
+    customer: Option<&str>,
     our_number: &str,
     contacts: &Contacts<'_>,
     out: &mut Sink<'_>,
 ) {
-    let author = author(message, thread, our_number);
+    let author = author(message, customer, our_number);
     let [id, user_id] = match author {
         Author::Customer => ["from", "from_user_id"],
         Author::Business => ["to", "to_user_id"],
     };
-    // The thread is named after the customer.
-    let ids = [thread.text("id"), message.text(id), message.text(user_id)];
-    messages::read(message, contacts.party(ids), author, out);
+    let ids = [
+        customer.map(Cow::Borrowed),
+        message.text(id),
+        message.text(user_id),
+    ];
+    messages::read(message, contacts.party(&ids), author, out);
     if author == Author::Business {
         past_status(message, out);
     }
 }
 
-fn author(message: &Object<'_>, thread: &Object<'_>, our_number: &str) -> Author {
+fn author(message: &Object<'_>, customer: Option<&str>, our_number: &str) -> Author {
     let from = message.text("from");
     let is_addressed = message.get("to").or(message.get("to_user_id")).is_some();
-    match from {
-        Some(from) if thread.text("id").as_ref() == Some(&from) => Author::Customer,
-        Some(from) if is_addressed || is_same_number(&from, our_number) => Author::Business,
+    match from.as_deref() {
+        Some(from) if customer == Some(from) => Author::Customer,
+        Some(from) if is_addressed || from == our_number => Author::Business,
         None if is_addressed => Author::Business,
         _ => Author::Customer,
     }
-}
-
-fn is_same_number(wa_id: &str, displayed: &str) -> bool {
-    let digits: String = displayed.chars().filter(char::is_ascii_digit).collect();
-    E164::from_wa_id(wa_id).is_ok_and(|number| number.digits() == digits)
 }
 
 /// How far a message of ours had come when the history was made.

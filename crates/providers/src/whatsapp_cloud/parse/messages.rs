@@ -30,7 +30,7 @@ pub(super) fn received(raw: &RawValue, contacts: &Contacts<'_>, out: &mut Sink<'
     if message.text("type").as_deref() == Some("system") {
         return system(&message, out);
     }
-    read(&message, contacts.party(ids), Author::Customer, out);
+    read(&message, contacts.party(&ids), Author::Customer, out);
 }
 
 pub(super) fn echoed(raw: &RawValue, contacts: &Contacts<'_>, out: &mut Sink<'_>) {
@@ -38,7 +38,7 @@ pub(super) fn echoed(raw: &RawValue, contacts: &Contacts<'_>, out: &mut Sink<'_>
         return out.malformed("message_echo", Some(raw));
     };
     let ids = ["to", "to_user_id", "to_parent_user_id"].map(|name| message.text(name));
-    read(&message, contacts.party(ids), Author::Business, out);
+    read(&message, contacts.party(&ids), Author::Business, out);
 }
 
 pub(super) fn read(message: &Object<'_>, customer: Party, author: Author, out: &mut Sink<'_>) {

@@ -65,6 +65,11 @@ pub(super) fn waba_route(waba_id: &str) -> String {
     format!("meta:waba:{waba_id}")
 }
 
+/// Digits, as all of Meta's ids; nothing else is a channel's. Short, for the route goes into every event.
+fn is_graph_id(id: &str) -> bool {
+    id.len() <= 32 && id.bytes().all(|b| b.is_ascii_digit())
+}
+
 pub(super) fn parse(body: &[u8]) -> Result<Vec<RoutedEvent>, ParseError> {
     let body = repaired(body);
     let envelope: Envelope<'_> = serde_json::from_slice(&body).map_err(|error| describe(&error))?;
@@ -79,7 +84,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<RoutedEvent>, ParseError> {
 
     let mut events = Vec::new();
     for entry in entries {
-        let waba_id = entry.id.and_then(text_of);
+        let waba_id = entry.id.and_then(text_of).filter(|id| is_graph_id(id));
         for change in entry.changes.unwrap_or_default() {
             read_change(&change, waba_id.as_deref(), &mut events);
         }
@@ -95,9 +100,10 @@ fn read_change(change: &Change<'_>, waba_id: Option<&str>, events: &mut Vec<Rout
     };
     let value = change.value.and_then(Object::read);
     let metadata = value.as_ref().and_then(|value| value.object("metadata"));
-    if let Some(id) = metadata.and_then(|metadata| metadata.text("phone_number_id")) {
-        out.routes.push(phone_route(&id));
-    }
+    let metadata = metadata.as_ref();
+    let number_id = metadata.and_then(|metadata| metadata.text("phone_number_id"));
+    let number_id = number_id.filter(|id| is_graph_id(id));
+    out.routes.extend(number_id.as_deref().map(phone_route));
     out.routes.extend(waba_id.map(waba_route));
 
     let Some(value) = value else {
@@ -115,8 +121,12 @@ fn read_change(change: &Change<'_>, waba_id: Option<&str>, events: &mut Vec<Rout
             for echo in value.list("message_echoes") {
                 messages::echoed(echo, &contacts, &mut out);
             }
-            for chunk in value.list("history") {
-                history::read(chunk, &value, &contacts, &mut out);
+            let chunks = value.list("history");
+            if !chunks.is_empty() {
+                let our_number =
+                    metadata.and_then(|metadata| metadata.string("display_phone_number"));
+                let our_number = our_number.unwrap_or_default();
+                history::read(chunks, &our_number, &contacts, &mut out);
             }
             for error in value.list("errors") {
                 account::error(field, error, &mut out);

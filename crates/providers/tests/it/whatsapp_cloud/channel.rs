@@ -2,11 +2,9 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use wasel_providers::conformance::Request;
+use wasel_providers::conformance::{Request, summary};
 use wasel_providers::whatsapp_cloud::{WhatsappCloud, classify};
-use wasel_providers::{
-    ChannelKind, ErrorClass, OpenChannel, Provider, ProviderConfig, VerifyError,
-};
+use wasel_providers::{ChannelKind, ErrorClass, Provider, ProviderConfig, VerifyError};
 
 use super::{APP_SECRET, VERIFY_TOKEN, WEBHOOK_URL, open, provider, secrets, settings, sign};
 
@@ -130,8 +128,25 @@ fn nesting_without_end_neither_overflows_the_stack_nor_loses_the_message() {
     request.body = body.into();
     let events = provider(NOWHERE).parse(&request.as_webhook()).unwrap();
     assert_eq!(
-        wasel_providers::conformance::summary(&events[0]),
+        summary(&events[0]),
         r#"message wamid.deep from phone:+16505551234 at 1 unsupported {raw:null,type:"deep"}"#
+    );
+}
+
+#[test]
+fn what_goes_into_every_event_of_an_unproven_body_is_short() {
+    let long = "9".repeat(10_000);
+    let body = format!(
+        r#"{{"object":"whatsapp_business_account","entry":[{{"id":"{long}","changes":[{{"field":"messages","value":{{"metadata":{{"phone_number_id":"{long}"}},"contacts":[{{"wa_id":"16505551234","user_id":"US.{long}","profile":{{"name":"{long}"}}}}],"messages":[{{"from":"16505551234","id":"wamid.1","timestamp":"1","type":"text","text":{{"body":"hi"}}}}]}}}}]}}]}}"#
+    );
+    let mut request = Request::post(WEBHOOK_URL, b"");
+    request.body = body.into();
+    let events = provider(NOWHERE).parse(&request.as_webhook()).unwrap();
+    assert!(events[0].routes.is_empty());
+    let name = "9".repeat(256);
+    assert_eq!(
+        summary(&events[0]),
+        format!("message wamid.1 from phone:+16505551234 ({name}) at 1 text \"hi\"")
     );
 }
 

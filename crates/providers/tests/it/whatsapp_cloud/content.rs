@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 use wasel_domain::OutboundContent;
-use wasel_providers::OpenChannel;
 
 use super::open;
 

@@ -4,7 +4,7 @@ use reqwest::redirect::Policy;
 use serde_json::json;
 use wasel_domain::MediaRef;
 use wasel_providers::conformance::Answer;
-use wasel_providers::{ErrorClass, FetchedMedia, OpenChannel, SendError};
+use wasel_providers::{ErrorClass, FetchedMedia, SendError};
 
 use super::{TOKEN, open};
 use crate::stand_in::{StandIn, client, client_with};

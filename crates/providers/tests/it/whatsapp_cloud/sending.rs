@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wasel_domain::event::{Identity, IdentityKind};
 use wasel_domain::{AttemptId, OutboundContent};
 use wasel_providers::conformance::Answer;
-use wasel_providers::{Accepted, ErrorClass, OpenChannel, Outbound, ReadReceipt, SendError};
+use wasel_providers::{Accepted, ErrorClass, Outbound, ReadReceipt, SendError};
 
 use super::{TOKEN, open, subject};
 use crate::stand_in::{StandIn, client, start_hanging_up};
