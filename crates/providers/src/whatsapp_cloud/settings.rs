@@ -120,3 +120,24 @@ fn wrong(field: &'static str, reason: &str) -> SettingsError {
         reason: reason.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn printed_settings_hold_no_secret() {
+        let settings = json!({"waba_id": "1", "phone_number_id": "2"});
+        let secrets = json!({
+            "access_token": "EAAGtoken", "app_secret": ["old", "new"], "verify_token": "let-me-in",
+        });
+        let read = Settings::read(&ProviderConfig::default(), &settings, &secrets).unwrap();
+        let printed = format!("{read:?}");
+        assert!(printed.contains("phone_number_id: \"2\""), "{printed}");
+        for secret in ["EAAGtoken", "old", "new", "let-me-in"] {
+            assert!(!printed.contains(secret), "{printed}");
+        }
+    }
+}
