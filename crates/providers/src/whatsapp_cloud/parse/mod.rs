@@ -32,6 +32,10 @@ use crate::ParseError;
 use json::{Object, repaired, text_of, value_of};
 use people::Contacts;
 
+/// More than fit into the 3 MB that Meta sends at most, in entries of real length. An event takes a hundred times
+/// the memory of the shortest entry, and the body is not yet known to be Meta's.
+const MAX_EVENTS: usize = 50_000;
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
@@ -88,6 +92,9 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<RoutedEvent>, ParseError> {
         for change in entry.changes.unwrap_or_default() {
             read_change(&change, waba_id.as_deref(), &mut events);
         }
+    }
+    if events.len() > MAX_EVENTS {
+        return Err(ParseError(format!("holds more than {MAX_EVENTS} events")));
     }
     Ok(events)
 }
@@ -147,6 +154,10 @@ struct Sink<'a> {
 
 impl Sink<'_> {
     fn push(&mut self, event: ProviderEvent) {
+        if self.events.len() > MAX_EVENTS {
+            // One too many already: the whole is refused.
+            return;
+        }
         self.events.push(RoutedEvent {
             routes: self.routes.clone(),
             event,

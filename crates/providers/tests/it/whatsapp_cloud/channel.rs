@@ -151,6 +151,24 @@ fn what_goes_into_every_event_of_an_unproven_body_is_short() {
 }
 
 #[test]
+fn a_body_of_more_events_than_meta_can_send_is_refused() {
+    let parse = |count: usize| {
+        let messages = vec!["1"; count].join(",");
+        let body = format!(
+            r#"{{"object":"whatsapp_business_account","entry":[{{"id":"1","changes":[{{"field":"messages","value":{{"messages":[{messages}]}}}}]}}]}}"#
+        );
+        let mut request = Request::post(WEBHOOK_URL, b"");
+        request.body = body.into();
+        provider(NOWHERE).parse(&request.as_webhook())
+    };
+    assert_eq!(parse(50_000).unwrap().len(), 50_000);
+    assert_eq!(
+        parse(50_001).unwrap_err().to_string(),
+        "holds more than 50000 events"
+    );
+}
+
+#[test]
 fn while_the_app_secret_is_rotated_both_are_believed() {
     let both = json!({"access_token": "t", "app_secret": ["new secret", APP_SECRET]});
     let channel = provider(NOWHERE)
