@@ -1,0 +1,9 @@
+//! One binary for all tests of the providers.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, like the tests"
+)]
+
+mod conformance;
+mod stand_in;
+mod whatsapp_cloud;
