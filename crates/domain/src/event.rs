@@ -91,6 +91,7 @@ pub struct InboundMessage {
     /// Unique per channel: `wamid.…`, `SM…`.
     pub provider_message_id: String,
     pub customer: Party,
+    /// By the provider's clock; the Unix epoch where it tells none.
     pub sent_at: DateTime<Utc>,
     pub content: MessageContent,
     /// The provider's id of the message this one answers; it may be unknown to us.

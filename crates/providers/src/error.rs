@@ -35,6 +35,8 @@ pub enum ErrorClass {
     NeedsTemplate,
     /// The recipient opted out at the provider.
     OptedOut,
+    /// The recipient opted out of marketing at the provider; other messages may go on.
+    OptedOutOfMarketing,
     /// This recipient cannot be reached.
     Recipient,
     /// This content cannot be sent.
@@ -53,7 +55,7 @@ pub enum Fault {
 }
 
 impl ErrorClass {
-    pub const ALL: [ErrorClass; 11] = [
+    pub const ALL: [ErrorClass; 12] = [
         Self::Transient,
         Self::ThrottledChannel,
         Self::ThrottledPair,
@@ -62,6 +64,7 @@ impl ErrorClass {
         Self::NotNow,
         Self::NeedsTemplate,
         Self::OptedOut,
+        Self::OptedOutOfMarketing,
         Self::Recipient,
         Self::Content,
         Self::Ambiguous,
@@ -88,7 +91,7 @@ impl ErrorClass {
             | Self::ThrottledPair
             | Self::ThrottledAccount
             | Self::ChannelBlocked => Fault::Account,
-            Self::NotNow | Self::OptedOut | Self::Recipient => Fault::Recipient,
+            Self::NotNow | Self::OptedOut | Self::OptedOutOfMarketing | Self::Recipient => Fault::Recipient,
             Self::NeedsTemplate | Self::Content => Fault::Sender,
         }
     }
@@ -111,6 +114,7 @@ impl ErrorClass {
             }
             Self::NeedsTemplate => "The 24-hour window is closed: send an approved template.",
             Self::OptedOut => "This person asked not to be written to.",
+            Self::OptedOutOfMarketing => "This person does not want marketing messages.",
             Self::Recipient => "This person cannot be reached at this address on this channel.",
             Self::Content => {
                 "The provider does not accept this content: see the detail and change the message."

@@ -1,6 +1,7 @@
 //! A webhook request as a provider's parser sees it: no framework types, raw body bytes.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method};
 
 /// One request from a provider.
@@ -13,6 +14,8 @@ pub struct WebhookRequest<'a> {
     pub headers: &'a HeaderMap,
     /// Exactly as received: signatures cover these bytes.
     pub body: &'a Bytes,
+    /// When it came in; on a replay, when it first did. Stands for the time of events that carry none.
+    pub received_at: DateTime<Utc>,
 }
 
 /// Why a request is not believed.

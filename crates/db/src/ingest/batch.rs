@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -30,6 +31,7 @@ struct Item<'a> {
     delivery: usize,
     org_id: Uuid,
     channel_id: Uuid,
+    received_at: DateTime<Utc>,
     event: &'a ProviderEvent,
 }
 
@@ -104,6 +106,7 @@ impl Writer {
                     delivery,
                     org_id: d.org_id.0,
                     channel_id: event.channel_id.0,
+                    received_at: d.received_at,
                     event: &event.event,
                 })
             })
@@ -177,7 +180,7 @@ impl Writer {
                 quoted_message_id: message.quoted_message_id.as_deref().map(|id| clean(id).into_owned()),
                 referral: message.referral.as_ref().and_then(clean_json),
                 metadata: metadata_of(message),
-                sent_at: message.sent_at,
+                sent_at: known_time(message.sent_at, item.received_at),
             });
             files.extend(refs);
         }
@@ -200,6 +203,11 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// A provider that tells no time leaves the epoch; then it happened when we heard of it.
+fn known_time(told: DateTime<Utc>, received_at: DateTime<Utc>) -> DateTime<Utc> {
+    if told == DateTime::UNIX_EPOCH { received_at } else { told }
 }
 
 fn metadata_of(message: &InboundMessage) -> Option<String> {
@@ -257,7 +265,9 @@ async fn store_statuses(connection: &mut PgConnection, items: &[Item<'_>], news:
     for item in items {
         if let ProviderEvent::Status(status) = item.event {
             owners.push(item.delivery);
-            updates.push(StatusUpdate::new(item.org_id, item.channel_id, status.clone()));
+            let mut update = StatusUpdate::new(item.org_id, item.channel_id, status.clone());
+            update.at = known_time(update.at, item.received_at);
+            updates.push(update);
         }
     }
     if updates.is_empty() {

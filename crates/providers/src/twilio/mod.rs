@@ -87,8 +87,8 @@ impl Twilio {
 impl Provider for Twilio {
     fn parse(&self, request: &WebhookRequest<'_>) -> Result<Vec<RoutedEvent>, ParseError> {
         // Twilio's webhooks carry no time of the event (only a carrier's receipt does, without a zone), so the
-        // time of receipt stands for it. This is the only clock in the folder; the rest of parsing is pure.
-        parse::events(request, chrono::Utc::now())
+        // time of receipt stands for it.
+        parse::events(request, request.received_at)
     }
 
     fn open(

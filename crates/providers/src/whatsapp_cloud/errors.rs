@@ -41,7 +41,7 @@ fn known(code: i64) -> Option<ErrorClass> {
         // Marketing frequency, experiment group, spam limits, and a per-user limit.
         131049 | 130472 | 131048 | 131064 => ErrorClass::NotNow,
         131047 => ErrorClass::NeedsTemplate,
-        131050 => ErrorClass::OptedOut,
+        131050 => ErrorClass::OptedOutOfMarketing,
         // No WhatsApp, ourselves, group or country not allowed, not on the test list, no BSUID here.
         131026 | 131021 | 130403 | 130497 | 131030 | 131062 | 137000 => ErrorClass::Recipient,
         // Parameters, unsupported type, media, templates, flows.

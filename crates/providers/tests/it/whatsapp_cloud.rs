@@ -103,7 +103,7 @@ fn send_errors() -> Vec<SendErrorCase> {
         ),
         (NotNow, &["131049", "130472", "131048", "131064"]),
         (NeedsTemplate, &["131047"]),
-        (OptedOut, &["131050"]),
+        (OptedOutOfMarketing, &["131050"]),
         (
             Recipient,
             &[

@@ -262,14 +262,15 @@ async fn follow_up(tx: &mut wasel_db::SystemTx, claimed: &Claimed, error: &SendE
                 );
             }
         }
-        ErrorClass::OptedOut if error.code.as_deref() != Some("opted_out") => {
+        ErrorClass::OptedOut | ErrorClass::OptedOutOfMarketing if error.code.as_deref() != Some("opted_out") => {
+            let marketing = error.class == ErrorClass::OptedOutOfMarketing;
             consents::insert(
                 tx,
                 &consents::NewConsent {
                     org_id: claimed.org_id,
                     contact_id: claimed.contact_id,
                     channel_id: Some(claimed.channel_id),
-                    category: "all",
+                    category: if marketing { "marketing" } else { "all" },
                     state: Consent::OptedOut,
                     source: "send_error",
                     at: chrono::Utc::now(),
@@ -292,6 +293,7 @@ const fn class_name(class: ErrorClass) -> &'static str {
         ErrorClass::NotNow => "not_now",
         ErrorClass::NeedsTemplate => "needs_template",
         ErrorClass::OptedOut => "opted_out",
+        ErrorClass::OptedOutOfMarketing => "opted_out_of_marketing",
         ErrorClass::Recipient => "recipient",
         ErrorClass::Content => "content",
         ErrorClass::Ambiguous => "ambiguous",

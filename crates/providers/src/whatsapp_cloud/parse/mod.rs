@@ -69,9 +69,9 @@ pub(super) fn waba_route(waba_id: &str) -> String {
     format!("meta:waba:{waba_id}")
 }
 
-/// Digits, as all of Meta's ids; nothing else is a channel's. Short, for the route goes into every event.
+/// Meta's ids are digits; its samples have words. Short, for the route goes into every event.
 fn is_graph_id(id: &str) -> bool {
-    id.len() <= 32 && id.bytes().all(|b| b.is_ascii_digit())
+    !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 pub(super) fn parse(body: &[u8]) -> Result<Vec<RoutedEvent>, ParseError> {
@@ -102,7 +102,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<RoutedEvent>, ParseError> {
 fn read_change(change: &Change<'_>, waba_id: Option<&str>, events: &mut Vec<RoutedEvent>) {
     let field = change.field.as_deref().unwrap_or("unknown");
     let mut out = Sink {
-        routes: Vec::with_capacity(2),
+        routes: Vec::with_capacity(1),
         events,
     };
     let value = change.value.and_then(Object::read);
@@ -110,8 +110,11 @@ fn read_change(change: &Change<'_>, waba_id: Option<&str>, events: &mut Vec<Rout
     let metadata = metadata.as_ref();
     let number_id = metadata.and_then(|metadata| metadata.text("phone_number_id"));
     let number_id = number_id.filter(|id| is_graph_id(id));
-    out.routes.extend(number_id.as_deref().map(phone_route));
-    out.routes.extend(waba_id.map(waba_route));
+    // What names a number is for that number alone: an unknown one must not fall to another of the same account.
+    out.routes.extend(match number_id.as_deref() {
+        Some(number_id) => Some(phone_route(number_id)),
+        None => waba_id.map(waba_route),
+    });
 
     let Some(value) = value else {
         return out.malformed(field, change.value);

@@ -317,7 +317,7 @@ fn the_code_of_a_failed_status_has_the_same_class_as_in_an_answer() {
         ("131049", ErrorClass::NotNow),
         ("131026", ErrorClass::Recipient),
         ("131047", ErrorClass::NeedsTemplate),
-        ("131050", ErrorClass::OptedOut),
+        ("131050", ErrorClass::OptedOutOfMarketing),
         ("424242", ErrorClass::Content),
         ("", ErrorClass::Content),
     ] {

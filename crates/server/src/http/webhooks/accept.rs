@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use chrono::Utc;
 use wasel_db::ingest::{ChannelEvent, Delivery, IngestError, Outcome};
-use wasel_domain::{ChannelId, EventId, OrgId, RoutedEvent};
+use wasel_domain::{ChannelId, EventId, OrgId, ProviderEvent, RoutedEvent};
 use wasel_providers::{ChannelKind, VerifyError, WebhookRequest};
 
 use crate::http::error::ApiError;
@@ -139,6 +139,11 @@ struct Sorted {
 }
 
 impl Sorted {
+    fn give(&mut self, channel: &Channel, event: ProviderEvent) {
+        let entry = self.by_org.entry(channel.org_id).or_insert_with(|| (Some(channel.id), Vec::new()));
+        entry.1.push(ChannelEvent { channel_id: channel.id, event });
+    }
+
     fn trouble_text(&self) -> Option<String> {
         let mut lines: Vec<&str> = self.trouble.iter().map(String::as_str).chain(self.forged.as_deref()).collect();
         lines.dedup();
@@ -166,13 +171,18 @@ async fn sort(
         sorted.trouble.push(format!("no channel for {first}"));
         return;
     }
-    match claimed.iter().find(|channel| verified.by(channel).is_ok()) {
-        Some(channel) => {
-            let entry = sorted.by_org.entry(channel.org_id).or_insert_with(|| (Some(channel.id), Vec::new()));
-            entry.1.push(ChannelEvent { channel_id: channel.id, event: event.event });
+    let mut signed = claimed.iter().filter(|channel| verified.by(channel).is_ok());
+    let Some(channel) = signed.next() else {
+        sorted.forged = Some(format!("the signature is not that of {first}"));
+        return;
+    };
+    // News about an account concern all its numbers; anything else has one owner.
+    if matches!(event.event, ProviderEvent::Notice(_)) {
+        for sibling in signed.filter(|sibling| sibling.org_id == channel.org_id) {
+            sorted.give(sibling, event.event.clone());
         }
-        None => sorted.forged = Some(format!("the signature is not that of {first}")),
     }
+    sorted.give(channel, event.event);
 }
 
 fn candidates(state: &AppState, arrival: &Arrival, routes: &[String]) -> Vec<Arc<Channel>> {
