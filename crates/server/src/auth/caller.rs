@@ -36,9 +36,15 @@ impl Role {
     /// As written in `profiles.role`; `None` for a word that is no role of a person.
     #[must_use]
     pub fn of_profile(word: &str) -> Option<Self> {
-        [Self::Owner, Self::Admin, Self::Agent, Self::Viewer, Self::SuperAdmin]
-            .into_iter()
-            .find(|role| role.as_str() == word)
+        [
+            Self::Owner,
+            Self::Admin,
+            Self::Agent,
+            Self::Viewer,
+            Self::SuperAdmin,
+        ]
+        .into_iter()
+        .find(|role| role.as_str() == word)
     }
 
     #[must_use]
@@ -109,7 +115,11 @@ impl Caller {
         Err(AuthError::new(
             StatusCode::FORBIDDEN,
             "forbidden",
-            format!("This needs one of the roles {}; the caller is {}.", wanted.join(", "), self.role),
+            format!(
+                "This needs one of the roles {}; the caller is {}.",
+                wanted.join(", "),
+                self.role
+            ),
         ))
     }
 }
@@ -139,11 +149,19 @@ pub struct AuthError {
 
 impl AuthError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), field: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+        }
     }
 
     fn about_org(status: StatusCode, code: &'static str, message: &str) -> Self {
-        Self { field: Some("X-Org-Id"), ..Self::new(status, code, message) }
+        Self {
+            field: Some("X-Org-Id"),
+            ..Self::new(status, code, message)
+        }
     }
 
     pub(crate) fn org_required(message: &str) -> Self {
@@ -176,10 +194,18 @@ impl From<wasel_db::Error> for AuthError {
     fn from(error: wasel_db::Error) -> Self {
         if error.is_unavailable() {
             tracing::warn!(%error, "authentication had to wait for the database");
-            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The database is not available.");
+            return Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The database is not available.",
+            );
         }
         tracing::error!(%error, "authentication failed inside");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on the server.")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something went wrong on the server.",
+        )
     }
 }
 
@@ -206,7 +232,9 @@ pub async fn identify(auth: &AuthContext, headers: &HeaderMap) -> Result<Identit
         None => headers
             .get("apikey")
             .and_then(|value| value.to_str().ok())
-            .ok_or_else(|| AuthError::unauthenticated("Send a token: `Authorization: Bearer …`."))?,
+            .ok_or_else(|| {
+                AuthError::unauthenticated("Send a token: `Authorization: Bearer …`.")
+            })?,
     };
     Ok(match auth.tokens.verify(token).await? {
         Verified::Anonymous => Identity::Anonymous,
@@ -219,7 +247,9 @@ pub async fn identify(auth: &AuthContext, headers: &HeaderMap) -> Result<Identit
 pub async fn resolve(auth: &AuthContext, headers: &HeaderMap) -> Result<Caller, AuthError> {
     let claims = match identify(auth, headers).await? {
         Identity::Anonymous => {
-            return Err(AuthError::unauthenticated("The anon key signs nobody in: send a user's token."));
+            return Err(AuthError::unauthenticated(
+                "The anon key signs nobody in: send a user's token.",
+            ));
         }
         Identity::User(claims) => Some(claims),
         Identity::Service => None,
@@ -234,7 +264,11 @@ pub async fn resolve(auth: &AuthContext, headers: &HeaderMap) -> Result<Caller, 
         org_id: standing.org_id,
         user_id: question.user,
         role: standing.role,
-        kind: if claims.is_some() { CallerKind::User } else { CallerKind::Service },
+        kind: if claims.is_some() {
+            CallerKind::User
+        } else {
+            CallerKind::Service
+        },
         channel_limits: standing.channel_limits,
         token_expires_at: claims.as_ref().map(|claims| claims.expires_at),
         email: claims.and_then(|claims| claims.email),
@@ -243,7 +277,12 @@ pub async fn resolve(auth: &AuthContext, headers: &HeaderMap) -> Result<Caller, 
 
 /// The token of an `Authorization: Bearer` header.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    let (scheme, token) = headers
+        .get(AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .trim()
+        .split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
@@ -251,8 +290,16 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// The tenant the request names.
 pub(crate) fn requested_org(headers: &HeaderMap) -> Result<Option<OrgId>, AuthError> {
     let mut values = headers.get_all(ORG_HEADER).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let malformed = || AuthError::about_org(StatusCode::BAD_REQUEST, "invalid_header", "X-Org-Id must be one UUID.");
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let malformed = || {
+        AuthError::about_org(
+            StatusCode::BAD_REQUEST,
+            "invalid_header",
+            "X-Org-Id must be one UUID.",
+        )
+    };
     if values.next().is_some() {
         return Err(malformed());
     }

@@ -75,11 +75,21 @@ impl Jwks {
     }
 
     fn with_gap(url: Url, http: reqwest::Client, gap: Duration) -> Self {
-        Self(Arc::new(Inner { url, http, gap, state: Mutex::default(), fetching: tokio::sync::Mutex::default() }))
+        Self(Arc::new(Inner {
+            url,
+            http,
+            gap,
+            state: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// The key a token's header asks for. It must suit the algorithm: a symmetric key in a key set is never one.
-    pub(crate) async fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, KeyError> {
+    pub(crate) async fn find(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<DecodingKey, KeyError> {
         let found = self.0.lock().find(id, algorithm);
         match found {
             Some(key) => {
@@ -90,9 +100,15 @@ impl Jwks {
                 Ok(key)
             }
             None => {
-                self.0.refresh(|state| state.find(id, algorithm).is_none()).await;
+                self.0
+                    .refresh(|state| state.find(id, algorithm).is_none())
+                    .await;
                 let state = self.0.lock();
-                let missing = if state.fetched_at.is_some() { KeyError::Unknown } else { KeyError::Unavailable };
+                let missing = if state.fetched_at.is_some() {
+                    KeyError::Unknown
+                } else {
+                    KeyError::Unavailable
+                };
                 state.find(id, algorithm).ok_or(missing)
             }
         }
@@ -105,7 +121,11 @@ impl Inner {
         let _turn = self.fetching.lock().await;
         {
             let mut state = self.lock();
-            let gap = if state.fetched_at.is_some() { self.gap } else { self.gap.min(FIRST_GAP) };
+            let gap = if state.fetched_at.is_some() {
+                self.gap
+            } else {
+                self.gap.min(FIRST_GAP)
+            };
             let recent = state.tried_at.is_some_and(|tried| tried.elapsed() < gap);
             if recent || !needed(&state) {
                 return;
@@ -118,7 +138,9 @@ impl Inner {
                 state.keys = keys;
                 state.fetched_at = Some(Instant::now());
             }
-            Err(error) => tracing::warn!(%error, "fetching the identity provider's keys failed; keeping the old ones"),
+            Err(error) => {
+                tracing::warn!(%error, "fetching the identity provider's keys failed; keeping the old ones")
+            }
         }
     }
 
@@ -152,7 +174,8 @@ impl State {
     }
 
     fn wants_refresh(&self) -> bool {
-        self.fetched_at.is_none_or(|fetched| fetched.elapsed() >= FRESH_FOR)
+        self.fetched_at
+            .is_none_or(|fetched| fetched.elapsed() >= FRESH_FOR)
     }
 }
 
@@ -165,7 +188,12 @@ fn parse(body: &[u8]) -> Result<Vec<Key>, serde_json::Error> {
     }
 
     let set: KeySet = serde_json::from_slice(body)?;
-    Ok(set.keys.into_iter().filter_map(|raw| serde_json::from_str(raw.get()).ok()).filter_map(usable).collect())
+    Ok(set
+        .keys
+        .into_iter()
+        .filter_map(|raw| serde_json::from_str(raw.get()).ok())
+        .filter_map(usable)
+        .collect())
 }
 
 fn usable(jwk: Jwk) -> Option<Key> {
@@ -176,13 +204,21 @@ fn usable(jwk: Jwk) -> Option<Key> {
         AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
         _ => return None,
     };
-    let for_signatures = jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
+    let for_signatures = jwk
+        .common
+        .public_key_use
+        .as_ref()
+        .is_none_or(|usage| *usage == PublicKeyUse::Signature);
     let as_declared = jwk.common.key_algorithm.is_none_or(|name| name == declared);
     if !for_signatures || !as_declared {
         return None;
     }
     let decoding = DecodingKey::from_jwk(&jwk).ok()?;
-    Some(Key { id: jwk.common.key_id, algorithm, decoding })
+    Some(Key {
+        id: jwk.common.key_id,
+        algorithm,
+        decoding,
+    })
 }
 
 #[cfg(test)]

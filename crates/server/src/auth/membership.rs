@@ -31,26 +31,50 @@ pub fn choose_org(
     let named = match (requested.or(claimed), memberships) {
         (Some(named), _) => named,
         (None, [only]) => return Ok(*only),
-        (None, []) => return Err(AuthError::not_a_member("This user belongs to no organization.")),
+        (None, []) => {
+            return Err(AuthError::not_a_member(
+                "This user belongs to no organization.",
+            ));
+        }
         (None, _) => {
-            return Err(AuthError::org_required("This user belongs to several organizations: name one in X-Org-Id."));
+            return Err(AuthError::org_required(
+                "This user belongs to several organizations: name one in X-Org-Id.",
+            ));
         }
     };
-    if memberships.iter().any(|membership| membership.role == Role::SuperAdmin) {
-        return Ok(Membership { org_id: named, role: Role::SuperAdmin });
+    if memberships
+        .iter()
+        .any(|membership| membership.role == Role::SuperAdmin)
+    {
+        return Ok(Membership {
+            org_id: named,
+            role: Role::SuperAdmin,
+        });
     }
-    match memberships.iter().find(|membership| membership.org_id == named) {
+    match memberships
+        .iter()
+        .find(|membership| membership.org_id == named)
+    {
         Some(membership) => Ok(*membership),
-        None if requested.is_some() => {
-            Err(AuthError::not_a_member("This user is not a member of the organization named in X-Org-Id."))
-        }
-        None => Err(AuthError::not_a_member("This user is not a member of the organization named in the token.")),
+        None if requested.is_some() => Err(AuthError::not_a_member(
+            "This user is not a member of the organization named in X-Org-Id.",
+        )),
+        None => Err(AuthError::not_a_member(
+            "This user is not a member of the organization named in the token.",
+        )),
     }
 }
 
 /// A person's memberships, the oldest first.
-pub(crate) async fn list(tx: &mut wasel_db::SystemTx, user: UserId) -> wasel_db::Result<Vec<Membership>> {
-    profiles::list_of_user(tx, user).await?.into_iter().map(membership).collect()
+pub(crate) async fn list(
+    tx: &mut wasel_db::SystemTx,
+    user: UserId,
+) -> wasel_db::Result<Vec<Membership>> {
+    profiles::list_of_user(tx, user)
+        .await?
+        .into_iter()
+        .map(membership)
+        .collect()
 }
 
 fn membership(profile: profiles::Profile) -> wasel_db::Result<Membership> {
@@ -59,7 +83,10 @@ fn membership(profile: profiles::Profile) -> wasel_db::Result<Membership> {
         column: "role",
         row: profile.id.to_string(),
     })?;
-    Ok(Membership { org_id: OrgId(profile.org_id), role })
+    Ok(Membership {
+        org_id: OrgId(profile.org_id),
+        role,
+    })
 }
 
 /// Tenant, role and limits of a caller.
@@ -118,18 +145,33 @@ async fn look_up(db: &Db, question: Question) -> Result<Standing, AuthError> {
             let mut tx = db.system().await?;
             let memberships = list(&mut tx, user).await?;
             let chosen = choose_org(&memberships, requested, question.claimed)?;
-            let belongs = memberships.iter().any(|membership| membership.org_id == chosen.org_id);
+            let belongs = memberships
+                .iter()
+                .any(|membership| membership.org_id == chosen.org_id);
             (tx, chosen, belongs)
         }
-        (None, Some(org_id)) => (db.system().await?, Membership { org_id, role: Role::Service }, false),
+        (None, Some(org_id)) => (
+            db.system().await?,
+            Membership {
+                org_id,
+                role: Role::Service,
+            },
+            false,
+        ),
         (None, None) => {
             return Err(AuthError::org_required(
                 "The service-role key belongs to no organization: name one in X-Org-Id.",
             ));
         }
     };
-    if !belongs && organizations::find(&mut tx, membership.org_id).await?.is_none() {
-        return Err(AuthError::not_a_member("There is no organization with the id named in X-Org-Id or in the token."));
+    if !belongs
+        && organizations::find(&mut tx, membership.org_id)
+            .await?
+            .is_none()
+    {
+        return Err(AuthError::not_a_member(
+            "There is no organization with the id named in X-Org-Id or in the token.",
+        ));
     }
     let channel_limits = match (membership.role, question.user) {
         (Role::Agent, Some(user)) => {
@@ -138,7 +180,11 @@ async fn look_up(db: &Db, question: Question) -> Result<Standing, AuthError> {
         }
         _ => None,
     };
-    Ok(Standing { org_id: membership.org_id, role: membership.role, channel_limits })
+    Ok(Standing {
+        org_id: membership.org_id,
+        role: membership.role,
+        channel_limits,
+    })
 }
 
 #[cfg(test)]
@@ -152,7 +198,10 @@ mod tests {
     }
 
     fn member(n: u128, role: Role) -> Membership {
-        Membership { org_id: org(n), role }
+        Membership {
+            org_id: org(n),
+            role,
+        }
     }
 
     #[test]
@@ -174,21 +223,75 @@ mod tests {
         );
         let cases: [Case; 16] = [
             ("only one", &one, None, None, Ok((1, Role::Agent))),
-            ("named in the header", &one, Some(1), None, Ok((1, Role::Agent))),
-            ("named in the token", &one, None, Some(1), Ok((1, Role::Agent))),
+            (
+                "named in the header",
+                &one,
+                Some(1),
+                None,
+                Ok((1, Role::Agent)),
+            ),
+            (
+                "named in the token",
+                &one,
+                None,
+                Some(1),
+                Ok((1, Role::Agent)),
+            ),
             ("foreign in the header", &one, Some(9), None, forbidden),
             ("foreign in the token", &one, None, Some(9), forbidden),
-            ("a foreign header is not saved by the token", &one, Some(9), Some(1), forbidden),
+            (
+                "a foreign header is not saved by the token",
+                &one,
+                Some(9),
+                Some(1),
+                forbidden,
+            ),
             ("several, none named", &two, None, None, unclear),
-            ("several, header", &two, Some(2), None, Ok((2, Role::Viewer))),
+            (
+                "several, header",
+                &two,
+                Some(2),
+                None,
+                Ok((2, Role::Viewer)),
+            ),
             ("several, token", &two, None, Some(2), Ok((2, Role::Viewer))),
-            ("the header goes before the token", &two, Some(1), Some(2), Ok((1, Role::Owner))),
+            (
+                "the header goes before the token",
+                &two,
+                Some(1),
+                Some(2),
+                Ok((1, Role::Owner)),
+            ),
             ("no membership", &none, None, None, forbidden),
             ("no membership, named", &none, Some(1), Some(1), forbidden),
-            ("super-admin, foreign header", &boss, Some(9), None, Ok((9, Role::SuperAdmin))),
-            ("super-admin, foreign token", &boss, None, Some(9), Ok((9, Role::SuperAdmin))),
-            ("super-admin in a tenant where they are less", &boss, Some(1), None, Ok((1, Role::SuperAdmin))),
-            ("super-admin of several, none named", &boss, None, None, unclear),
+            (
+                "super-admin, foreign header",
+                &boss,
+                Some(9),
+                None,
+                Ok((9, Role::SuperAdmin)),
+            ),
+            (
+                "super-admin, foreign token",
+                &boss,
+                None,
+                Some(9),
+                Ok((9, Role::SuperAdmin)),
+            ),
+            (
+                "super-admin in a tenant where they are less",
+                &boss,
+                Some(1),
+                None,
+                Ok((1, Role::SuperAdmin)),
+            ),
+            (
+                "super-admin of several, none named",
+                &boss,
+                None,
+                None,
+                unclear,
+            ),
         ];
         for (what, memberships, header, claim, expected) in cases {
             let got = choose_org(memberships, header.map(org), claim.map(org))
@@ -201,6 +304,10 @@ mod tests {
     #[test]
     fn a_refusal_for_the_header_names_the_header() {
         let error = choose_org(&[member(1, Role::Owner)], Some(org(9)), None).unwrap_err();
-        assert!(error.message.contains("X-Org-Id") && error.message.contains("not a member"), "{}", error.message);
+        assert!(
+            error.message.contains("X-Org-Id") && error.message.contains("not a member"),
+            "{}",
+            error.message
+        );
     }
 }

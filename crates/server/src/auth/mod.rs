@@ -8,10 +8,14 @@
 //! the person is a member. `user_metadata` is the user's own to edit and never asked.
 
 mod caller;
+#[cfg(test)]
+mod database_tests;
 mod keys;
 mod membership;
 pub mod password;
 pub mod sign_in;
+#[cfg(test)]
+pub(crate) mod test_support;
 mod throttle;
 mod tokens;
 
@@ -24,8 +28,10 @@ pub(crate) use caller::{bearer, requested_org};
 pub use keys::Jwks;
 pub use membership::{Membership, choose_org};
 pub use throttle::ClientIp;
+pub use tokens::{
+    AccessToken, ApiKeyRole, Claims, TokenError, TokenSettings, TokenSubject, Tokens, Verified,
+};
 pub(crate) use tokens::{app_metadata, user_metadata};
-pub use tokens::{AccessToken, ApiKeyRole, Claims, TokenError, TokenSettings, TokenSubject, Tokens, Verified};
 
 /// What authentication needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,6 +45,11 @@ pub struct AuthContext {
 impl AuthContext {
     #[must_use]
     pub fn new(db: Db, tokens: Arc<Tokens>) -> Self {
-        Self { db, tokens, standings: Arc::default(), throttle: Arc::default() }
+        Self {
+            db,
+            tokens,
+            standings: Arc::default(),
+            throttle: Arc::default(),
+        }
     }
 }

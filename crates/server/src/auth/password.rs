@@ -38,7 +38,9 @@ pub async fn verify(password: &str, hash: Option<&PasswordHash>) -> Result<bool,
             None => (dummy()?, false),
         };
         let fits = match Phc::new(&hash.0) {
-            Ok(phc) => Argon2::default().verify_password(password.as_bytes(), &phc).is_ok(),
+            Ok(phc) => Argon2::default()
+                .verify_password(password.as_bytes(), &phc)
+                .is_ok(),
             Err(error) => {
                 tracing::error!(%error, "a stored password hash is unreadable");
                 false
@@ -66,8 +68,13 @@ fn dummy() -> Result<PasswordHash, PasswordError> {
     Ok(DUMMY.get_or_init(|| hash).clone())
 }
 
-async fn in_turn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
-    let turn = TURNS.acquire().await.map_err(|_| PasswordError::Interrupted)?;
+async fn in_turn<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PasswordError> {
+    let turn = TURNS
+        .acquire()
+        .await
+        .map_err(|_| PasswordError::Interrupted)?;
     // The turn travels along: a caller who hangs up does not stop the work already started.
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
@@ -83,11 +90,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_in_any_script_fits_its_own_hash_and_no_other() {
-        for password in ["hunter2", "كلمة السر ١٢٣", "пароль🔑", " leading and trailing ", "", "\0nul", &"長".repeat(400)] {
+        for password in [
+            "hunter2",
+            "كلمة السر ١٢٣",
+            "пароль🔑",
+            " leading and trailing ",
+            "",
+            "\0nul",
+            &"長".repeat(400),
+        ] {
             let stored = hash(password).await.unwrap();
-            assert!(stored.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", stored.0);
-            assert!(verify(password, Some(&stored)).await.unwrap(), "{password:?}");
-            assert!(!verify(&format!("{password}x"), Some(&stored)).await.unwrap(), "{password:?}");
+            assert!(
+                stored.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+                "{}",
+                stored.0
+            );
+            assert!(
+                verify(password, Some(&stored)).await.unwrap(),
+                "{password:?}"
+            );
+            assert!(
+                !verify(&format!("{password}x"), Some(&stored))
+                    .await
+                    .unwrap(),
+                "{password:?}"
+            );
         }
     }
 
@@ -105,7 +132,11 @@ mod tests {
     #[tokio::test]
     async fn nobody_signs_in_without_a_hash_even_with_the_dummy_password() {
         assert!(!verify("nobody's password", None).await.unwrap());
-        assert!(!verify("x", Some(&PasswordHash("not a hash".into()))).await.unwrap());
+        assert!(
+            !verify("x", Some(&PasswordHash("not a hash".into())))
+                .await
+                .unwrap()
+        );
     }
 
     #[test]

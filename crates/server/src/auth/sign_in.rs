@@ -77,15 +77,28 @@ pub async fn with_password(
 
     let mut tx = auth.db.system().await?;
     let user_id = UserId(user.id);
-    let user = identity::update_last_sign_in(&mut tx, user_id).await?.ok_or(SignInError::InvalidCredentials)?;
+    let user = identity::update_last_sign_in(&mut tx, user_id)
+        .await?
+        .ok_or(SignInError::InvalidCredentials)?;
     let memberships = membership::list(&mut tx, user_id).await?;
     let org_id = match requested {
-        Some(_) => Some(choose_org(&memberships, requested, None).map_err(SignInError::Org)?.org_id),
+        Some(_) => Some(
+            choose_org(&memberships, requested, None)
+                .map_err(SignInError::Org)?
+                .org_id,
+        ),
         None => default_org(&memberships, None),
     };
     let (refresh_token, hash) = new_refresh_token();
     let session = identity::insert_session(&mut tx, user_id, org_id, &hash).await?;
-    let grant = grant(auth, user, org_id, session.id, session.created_at, refresh_token)?;
+    let grant = grant(
+        auth,
+        user,
+        org_id,
+        session.id,
+        session.created_at,
+        refresh_token,
+    )?;
     tx.commit().await?;
     Ok(grant)
 }
@@ -104,15 +117,28 @@ pub async fn with_refresh_token(auth: &AuthContext, presented: &str) -> Result<G
         }
     };
     let user_id = UserId(session.user_id);
-    let user = identity::find_user(&mut tx, user_id).await?.ok_or(SignInError::RefreshTokenNotFound)?;
+    let user = identity::find_user(&mut tx, user_id)
+        .await?
+        .ok_or(SignInError::RefreshTokenNotFound)?;
     let memberships = membership::list(&mut tx, user_id).await?;
     let org_id = default_org(&memberships, session.org_id.map(OrgId));
-    let grant = grant(auth, user, org_id, session.id, session.created_at, refresh_token)?;
+    let grant = grant(
+        auth,
+        user,
+        org_id,
+        session.id,
+        session.created_at,
+        refresh_token,
+    )?;
     tx.commit().await?;
     Ok(grant)
 }
 
-async fn check_password(auth: &AuthContext, email: &str, password: &str) -> Result<User, SignInError> {
+async fn check_password(
+    auth: &AuthContext,
+    email: &str,
+    password: &str,
+) -> Result<User, SignInError> {
     // The transaction ends before the hashing: that takes long.
     let user = {
         let mut tx = auth.db.system().await?;
@@ -127,7 +153,8 @@ async fn check_password(auth: &AuthContext, email: &str, password: &str) -> Resu
 /// The tenant chosen at sign-in while the person is still in it, else their only one. A person with several who named
 /// none gets a token without, and names one with each request.
 fn default_org(memberships: &[Membership], chosen: Option<OrgId>) -> Option<OrgId> {
-    let chosen = choose_org(memberships, None, chosen).or_else(|_| choose_org(memberships, None, None));
+    let chosen =
+        choose_org(memberships, None, chosen).or_else(|_| choose_org(memberships, None, None));
     chosen.ok().map(|membership| membership.org_id)
 }
 
@@ -139,9 +166,19 @@ fn grant(
     authenticated_at: DateTime<Utc>,
     refresh_token: String,
 ) -> Result<Grant, IssueError> {
-    let subject = TokenSubject { user: &user, org_id, session_id: Some(session_id), authenticated_at };
+    let subject = TokenSubject {
+        user: &user,
+        org_id,
+        session_id: Some(session_id),
+        authenticated_at,
+    };
     let access = auth.tokens.issue(&subject, ACCESS_LIFETIME)?;
-    Ok(Grant { access, refresh_token, user, org_id })
+    Ok(Grant {
+        access,
+        refresh_token,
+        user,
+        org_id,
+    })
 }
 
 fn new_refresh_token() -> (String, TokenHash) {
@@ -164,11 +201,17 @@ mod tests {
     #[test]
     fn a_token_names_the_chosen_tenant_only_while_the_person_is_in_it() {
         let org = |n| OrgId(Uuid::from_u128(n));
-        let member = |n| Membership { org_id: org(n), role: Role::Agent };
+        let member = |n| Membership {
+            org_id: org(n),
+            role: Role::Agent,
+        };
         assert_eq!(default_org(&[], None), None);
         assert_eq!(default_org(&[member(1)], None), Some(org(1)));
         assert_eq!(default_org(&[member(1), member(2)], None), None);
-        assert_eq!(default_org(&[member(1), member(2)], Some(org(2))), Some(org(2)));
+        assert_eq!(
+            default_org(&[member(1), member(2)], Some(org(2))),
+            Some(org(2))
+        );
         assert_eq!(default_org(&[member(1), member(2)], Some(org(9))), None);
         assert_eq!(default_org(&[member(1)], Some(org(9))), Some(org(1)));
     }

@@ -25,7 +25,11 @@ impl<S: Sync> FromRequestParts<S> for ClientIp {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(parts.extensions.get::<Self>().copied().unwrap_or_else(|| {
             let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-            Self(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip()))
+            Self(
+                peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| {
+                    address.ip()
+                }),
+            )
         }))
     }
 }
@@ -57,7 +61,10 @@ impl Key {
             }
             other => other.to_canonical(),
         };
-        Self { email: email.to_lowercase(), network }
+        Self {
+            email: email.to_lowercase(),
+            network,
+        }
     }
 }
 
@@ -69,9 +76,15 @@ impl SignInThrottle {
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(key) {
             make_room(&mut entries, now);
         }
-        let entry = entries.entry(key.clone()).or_insert(Entry { since: now, failures: 0 });
+        let entry = entries.entry(key.clone()).or_insert(Entry {
+            since: now,
+            failures: 0,
+        });
         if now.duration_since(entry.since) >= WINDOW {
-            *entry = Entry { since: now, failures: 0 };
+            *entry = Entry {
+                since: now,
+                failures: 0,
+            };
         }
         if entry.failures >= MAX_FAILURES {
             return false;
@@ -100,7 +113,10 @@ impl SignInThrottle {
 fn make_room(entries: &mut HashMap<Key, Entry>, now: Instant) {
     entries.retain(|_, entry| now.duration_since(entry.since) < WINDOW);
     if entries.len() >= MAX_ENTRIES {
-        let oldest = entries.iter().min_by_key(|(_, entry)| entry.since).map(|(key, _)| key.clone());
+        let oldest = entries
+            .iter()
+            .min_by_key(|(_, entry)| entry.since)
+            .map(|(key, _)| key.clone());
         if let Some(oldest) = oldest {
             entries.remove(&oldest);
         }
@@ -134,14 +150,20 @@ mod tests {
         for _ in 0..10 {
             assert!(throttle.begin(&key("a@example.test", "192.0.2.1"), now));
         }
-        assert!(!throttle.begin(&key("A@Example.TEST", "::ffff:192.0.2.1"), now), "same person, other spelling");
+        assert!(
+            !throttle.begin(&key("A@Example.TEST", "::ffff:192.0.2.1"), now),
+            "same person, other spelling"
+        );
         assert!(throttle.begin(&key("b@example.test", "192.0.2.1"), now));
         assert!(throttle.begin(&key("a@example.test", "192.0.2.2"), now));
     }
 
     #[test]
     fn one_ipv6_household_is_one_network() {
-        assert_eq!(key("a", "2001:db8:1:2::1"), key("a", "2001:db8:1:2:ffff::9"));
+        assert_eq!(
+            key("a", "2001:db8:1:2::1"),
+            key("a", "2001:db8:1:2:ffff::9")
+        );
         assert_ne!(key("a", "2001:db8:1:2::1"), key("a", "2001:db8:1:3::1"));
     }
 

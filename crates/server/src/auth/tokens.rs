@@ -120,20 +120,30 @@ impl Tokens {
     #[must_use]
     pub fn new(settings: TokenSettings) -> Self {
         let secret = settings.jwt_secret.as_bytes();
-        let given = |key: Option<String>| key.filter(|key| !key.is_empty()).map(|key| Fingerprint::new(&key));
+        let given = |key: Option<String>| {
+            key.filter(|key| !key.is_empty())
+                .map(|key| Fingerprint::new(&key))
+        };
         Self {
             decoding: DecodingKey::from_secret(secret),
             encoding: EncodingKey::from_secret(secret),
             jwks: settings.jwks,
             anon_key: given(settings.anon_key),
             service_role_key: given(settings.service_role_key),
-            issuer: format!("{}/auth/v1", settings.public_url.as_str().trim_end_matches('/')),
+            issuer: format!(
+                "{}/auth/v1",
+                settings.public_url.as_str().trim_end_matches('/')
+            ),
         }
     }
 
     /// Reads a bearer token. Only a key set's address can make it wait, and HS256 never does.
     pub async fn verify(&self, token: &str) -> Result<Verified, TokenError> {
-        if self.service_role_key.as_ref().is_some_and(|key| key.matches(token)) {
+        if self
+            .service_role_key
+            .as_ref()
+            .is_some_and(|key| key.matches(token))
+        {
             return Ok(Verified::Service);
         }
         if self.anon_key.as_ref().is_some_and(|key| key.matches(token)) {
@@ -148,23 +158,36 @@ impl Tokens {
         }
         let header = jsonwebtoken::decode_header(token).map_err(|error| refusal(&error))?;
         if header.crit.is_some() {
-            return Err(TokenError::Malformed("it demands extensions this server does not know"));
+            return Err(TokenError::Malformed(
+                "it demands extensions this server does not know",
+            ));
         }
         // The algorithm decides which kind of key is looked for, and only that kind is tried with it: a public key can
         // never be taken for a secret.
         let (key, by_secret) = match header.alg {
             Algorithm::HS256 => (self.decoding.clone(), true),
-            Algorithm::ES256 | Algorithm::RS256 => {
-                (self.public_key(header.kid.as_deref(), header.alg).await?, false)
+            Algorithm::ES256 | Algorithm::RS256 => (
+                self.public_key(header.kid.as_deref(), header.alg).await?,
+                false,
+            ),
+            _ => {
+                return Err(TokenError::Malformed(
+                    "its algorithm is not one of HS256, ES256, RS256",
+                ));
             }
-            _ => return Err(TokenError::Malformed("its algorithm is not one of HS256, ES256, RS256")),
         };
         let claims = decode(token, &key, header.alg)?;
         claims.judge(by_secret)
     }
 
-    async fn public_key(&self, id: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, TokenError> {
-        let Some(jwks) = &self.jwks else { return Err(TokenError::BadSignature) };
+    async fn public_key(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<DecodingKey, TokenError> {
+        let Some(jwks) = &self.jwks else {
+            return Err(TokenError::BadSignature);
+        };
         jwks.find(id, algorithm).await.map_err(|error| match error {
             KeyError::Unknown => TokenError::BadSignature,
             KeyError::Unavailable => TokenError::KeysUnavailable,
@@ -172,7 +195,11 @@ impl Tokens {
     }
 
     /// A user's access token, valid for `lifetime`.
-    pub fn issue(&self, subject: &TokenSubject<'_>, lifetime: Duration) -> Result<AccessToken, IssueError> {
+    pub fn issue(
+        &self,
+        subject: &TokenSubject<'_>,
+        lifetime: Duration,
+    ) -> Result<AccessToken, IssueError> {
         let now = Utc::now();
         let expires_at = now + lifetime;
         let user = subject.user;
@@ -194,7 +221,10 @@ impl Tokens {
         if let Some(session) = subject.session_id {
             claims["session_id"] = json!(session);
         }
-        Ok(AccessToken { token: self.sign(&claims)?, expires_at })
+        Ok(AccessToken {
+            token: self.sign(&claims)?,
+            expires_at,
+        })
     }
 
     /// An anon or service-role key, good for ten years.
@@ -214,7 +244,11 @@ impl Tokens {
     }
 
     fn sign(&self, claims: &Value) -> Result<String, IssueError> {
-        Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding)?)
+        Ok(jsonwebtoken::encode(
+            &Header::new(Algorithm::HS256),
+            claims,
+            &self.encoding,
+        )?)
     }
 }
 
@@ -237,13 +271,17 @@ pub(crate) fn user_metadata(user: &User) -> Value {
 
 impl std::fmt::Debug for TokenSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenSettings").field("public_url", &self.public_url.as_str()).finish_non_exhaustive()
+        f.debug_struct("TokenSettings")
+            .field("public_url", &self.public_url.as_str())
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokens").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Tokens")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -271,8 +309,8 @@ struct RawClaims {
     sub: Option<String>,
     role: Option<String>,
     aud: Option<Audience>,
-    /// Seconds since 1970; some issuers write fractions.
-    exp: f64,
+    /// Seconds since 1970; some issuers write fractions. The decoder has insisted on it.
+    exp: Option<f64>,
     iat: Option<f64>,
     #[serde(default, deserialize_with = "object_or_default")]
     app_metadata: AppMetadata,
@@ -302,7 +340,9 @@ fn decode(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<RawCla
     validation.validate_nbf = true;
     // By hand: an audience may be absent, but not foreign.
     validation.validate_aud = false;
-    jsonwebtoken::decode(token, key, &validation).map(|data| data.claims).map_err(|error| refusal(&error))
+    jsonwebtoken::decode(token, key, &validation)
+        .map(|data| data.claims)
+        .map_err(|error| refusal(&error))
 }
 
 fn refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
@@ -311,7 +351,7 @@ fn refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
         ErrorKind::ImmatureSignature => TokenError::NotYetValid,
         ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => TokenError::BadSignature,
         ErrorKind::MissingRequiredClaim(_) => TokenError::Malformed("claim exp is missing"),
-        ErrorKind::InvalidClaimFormat(_) => TokenError::Malformed("a claim has the wrong form"),
+        ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => TokenError::Malformed("a claim has the wrong form"),
         _ => TokenError::Malformed("it is not a JWT"),
     }
 }
@@ -330,24 +370,33 @@ impl RawClaims {
             Some("anon") => Ok(Verified::Anonymous),
             // A foreign identity provider vouches for people, not for the operator.
             Some("service_role") if by_secret => Ok(Verified::Service),
-            Some(_) => Err(TokenError::Malformed("its role is not one this server accepts")),
+            Some(_) => Err(TokenError::Malformed(
+                "its role is not one this server accepts",
+            )),
             None => Err(TokenError::Malformed("claim role is missing")),
         }
     }
 
     fn user(self) -> Result<Claims, TokenError> {
-        let sub = self.sub.as_deref().ok_or(TokenError::Malformed("claim sub is missing"))?;
-        let sub = sub.parse().map_err(|_| TokenError::Malformed("claim sub is not a UUID"))?;
+        let sub = self
+            .sub
+            .as_deref()
+            .ok_or(TokenError::Malformed("claim sub is missing"))?;
+        let sub = sub
+            .parse()
+            .map_err(|_| TokenError::Malformed("claim sub is not a UUID"))?;
         let org_id = self.app_metadata.org_id.filter(|id| !id.is_empty());
         let org_id = org_id.map(|id| id.parse()).transpose();
-        let org_id = org_id.map_err(|_| TokenError::Malformed("app_metadata.org_id is not a UUID"))?;
+        let org_id =
+            org_id.map_err(|_| TokenError::Malformed("app_metadata.org_id is not a UUID"))?;
         let session_id = self.session_id.filter(|id| !id.is_empty());
         let session_id = session_id.map(|id| id.parse()).transpose();
-        let session_id = session_id.map_err(|_| TokenError::Malformed("claim session_id is not a UUID"))?;
+        let session_id =
+            session_id.map_err(|_| TokenError::Malformed("claim session_id is not a UUID"))?;
         Ok(Claims {
             sub,
             role: "authenticated".to_owned(),
-            expires_at: time(self.exp).ok_or(TokenError::Malformed("claim exp is no time"))?,
+            expires_at: self.exp.and_then(time).ok_or(TokenError::Malformed("claim exp is no time"))?,
             issued_at: self.iat.and_then(time),
             org_id,
             email: self.email.filter(|email| !email.is_empty()),

@@ -148,7 +148,11 @@ struct GoTrueError {
 
 impl GoTrueError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 
     fn invalid(message: impl Into<String>) -> Self {
@@ -156,14 +160,26 @@ impl GoTrueError {
     }
 
     fn try_again() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unexpected_failure", "Unexpected failure, please try again")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unexpected_failure",
+            "Unexpected failure, please try again",
+        )
     }
 }
 
 impl IntoResponse for GoTrueError {
     fn into_response(self) -> Response {
-        let body = Json(ErrorView { code: self.code, message: self.message });
-        (self.status, [("x-supabase-api-version", "2024-01-01")], body).into_response()
+        let body = Json(ErrorView {
+            code: self.code,
+            message: self.message,
+        });
+        (
+            self.status,
+            [("x-supabase-api-version", "2024-01-01")],
+            body,
+        )
+            .into_response()
     }
 }
 
@@ -184,13 +200,17 @@ impl From<SignInError> for GoTrueError {
     fn from(error: SignInError) -> Self {
         let bad = |code, message: &str| Self::new(StatusCode::BAD_REQUEST, code, message);
         match error {
-            SignInError::InvalidCredentials => bad("invalid_credentials", "Invalid login credentials"),
-            SignInError::RefreshTokenNotFound => {
-                bad("refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found")
+            SignInError::InvalidCredentials => {
+                bad("invalid_credentials", "Invalid login credentials")
             }
-            SignInError::RefreshTokenAlreadyUsed => {
-                bad("refresh_token_already_used", "Invalid Refresh Token: Already Used")
-            }
+            SignInError::RefreshTokenNotFound => bad(
+                "refresh_token_not_found",
+                "Invalid Refresh Token: Refresh Token Not Found",
+            ),
+            SignInError::RefreshTokenAlreadyUsed => bad(
+                "refresh_token_already_used",
+                "Invalid Refresh Token: Already Used",
+            ),
             SignInError::TooManyAttempts => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "over_request_rate_limit",
@@ -240,9 +260,17 @@ async fn token(
             let token = token.ok_or_else(|| GoTrueError::invalid("refresh_token required"))?;
             sign_in::with_refresh_token(&auth, &token).await?
         }
-        _ => return Err(GoTrueError::invalid("grant_type must be password or refresh_token")),
+        _ => {
+            return Err(GoTrueError::invalid(
+                "grant_type must be password or refresh_token",
+            ));
+        }
     };
-    Ok(([(CACHE_CONTROL, "no-store")], Json(SessionView::from(grant))).into_response())
+    Ok((
+        [(CACHE_CONTROL, "no-store")],
+        Json(SessionView::from(grant)),
+    )
+        .into_response())
 }
 
 async fn password_grant(
@@ -267,10 +295,15 @@ async fn password_grant(
 }
 
 fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, GoTrueError> {
-    let body = body.map_err(|error| GoTrueError::new(error.status(), "bad_json", error.body_text()))?;
+    let body =
+        body.map_err(|error| GoTrueError::new(error.status(), "bad_json", error.body_text()))?;
     serde_json::from_slice(&body).map_err(|error| {
         // By kind and place only: serde's own words would repeat the body, password and all.
-        let message = format!("Could not parse request body as JSON: line {}, column {}", error.line(), error.column());
+        let message = format!(
+            "Could not parse request body as JSON: line {}, column {}",
+            error.line(),
+            error.column()
+        );
         GoTrueError::new(StatusCode::BAD_REQUEST, "bad_json", message)
     })
 }
@@ -285,13 +318,21 @@ fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, 
         (status = 503, body = ErrorView),
     ),
 )]
-async fn user(State(auth): State<AuthContext>, headers: HeaderMap) -> Result<Json<UserView>, GoTrueError> {
+async fn user(
+    State(auth): State<AuthContext>,
+    headers: HeaderMap,
+) -> Result<Json<UserView>, GoTrueError> {
     let claims = claims_of(&auth, &headers).await?;
     let forbidden = |code, message: &str| GoTrueError::new(StatusCode::FORBIDDEN, code, message);
     let mut tx = auth.db.system().await?;
     let user = identity::find_user(&mut tx, claims.sub)
         .await?
-        .ok_or_else(|| forbidden("user_not_found", "User from sub claim in JWT does not exist"))?;
+        .ok_or_else(|| {
+            forbidden(
+                "user_not_found",
+                "User from sub claim in JWT does not exist",
+            )
+        })?;
     if let Some(id) = claims.session_id {
         let session = identity::find_live_session(&mut tx, id).await?;
         if session.is_none_or(|session| session.user_id != user.id) {
@@ -331,12 +372,21 @@ async fn logout(
 ) -> Result<StatusCode, GoTrueError> {
     let claims = claims_of(&auth, &headers).await?;
     let Query(query) = query.map_err(|error| GoTrueError::invalid(error.body_text()))?;
-    let which = match (query.scope.as_deref().unwrap_or("global"), claims.session_id) {
+    let which = match (
+        query.scope.as_deref().unwrap_or("global"),
+        claims.session_id,
+    ) {
         ("global", _) => EndSessions::All,
         ("local", Some(session)) => EndSessions::Only(session),
         ("others", Some(session)) => EndSessions::AllBut(session),
-        ("local" | "others", None) => return Err(GoTrueError::invalid("The token belongs to no session")),
-        _ => return Err(GoTrueError::invalid("scope must be global, local or others")),
+        ("local" | "others", None) => {
+            return Err(GoTrueError::invalid("The token belongs to no session"));
+        }
+        _ => {
+            return Err(GoTrueError::invalid(
+                "scope must be global, local or others",
+            ));
+        }
     };
     let mut tx = auth.db.system().await?;
     identity::end_sessions(&mut tx, claims.sub, which).await?;
@@ -412,7 +462,9 @@ async fn claims_of(auth: &AuthContext, headers: &HeaderMap) -> Result<Claims, Go
     let bad = |message: String| GoTrueError::new(StatusCode::FORBIDDEN, "bad_jwt", message);
     match auth.tokens.verify(token).await {
         Ok(Verified::User(claims)) => Ok(claims),
-        Ok(Verified::Anonymous | Verified::Service) => Err(bad("invalid claim: missing sub claim".to_owned())),
+        Ok(Verified::Anonymous | Verified::Service) => {
+            Err(bad("invalid claim: missing sub claim".to_owned()))
+        }
         Err(TokenError::KeysUnavailable) => Err(GoTrueError::try_again()),
         Err(error) => Err(bad(format!("invalid JWT: {error}"))),
     }
