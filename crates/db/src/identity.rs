@@ -1,1 +1,254 @@
-//! The built-in identity: users, sign-ins, refresh tokens. Not tenant data.
+//! The built-in identity: users, sign-ins, refresh tokens. Not tenant data, so only [`SystemTx`] reaches it.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+use uuid::Uuid;
+use wasel_domain::{OrgId, UserId};
+
+use crate::{Result, SystemTx};
+
+/// How long after its first use a refresh token still works, in seconds. Browser tabs share one token and refresh at
+/// the same moment; without this they would sign each other out. The figure is Supabase Auth's default.
+pub const REUSE_WINDOW_SECONDS: i32 = 10;
+
+/// An argon2id hash (PHC string). Never printed.
+#[derive(Clone, PartialEq, Eq, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct PasswordHash(pub String);
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(…)")
+    }
+}
+
+/// A person with a password.
+#[derive(Clone, Debug, FromRow)]
+pub struct User {
+    pub id: Uuid,
+    pub email: String,
+    pub password_hash: PasswordHash,
+    pub full_name: Option<String>,
+    pub phone: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub last_sign_in_at: Option<DateTime<Utc>>,
+}
+
+/// What it takes to add a [`User`].
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    pub id: UserId,
+    pub email: String,
+    pub password_hash: PasswordHash,
+    pub full_name: Option<String>,
+    pub phone: Option<String>,
+}
+
+/// A sign-in.
+#[derive(Clone, Debug, FromRow)]
+pub struct Session {
+    pub id: Uuid,
+    pub user_id: Uuid,
+    /// The tenant chosen at sign-in; `None` when the person has several and named none.
+    pub org_id: Option<Uuid>,
+    pub created_at: DateTime<Utc>,
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// What is stored of a refresh token: its SHA-256.
+pub type TokenHash = [u8; 32];
+
+/// What became of a presented refresh token.
+#[derive(Clone, Debug)]
+pub enum Rotation {
+    /// The successor is in place.
+    Rotated(Session),
+    /// No such token, or its session has ended.
+    NotFound,
+    /// The token had been used before the reuse window: somebody else has it. Its session is ended now; commit.
+    AlreadyUsed,
+}
+
+/// Which sessions of a person to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndSessions {
+    All,
+    Only(Uuid),
+    AllBut(Uuid),
+}
+
+/// Adds a user. An address in use, in whatever case, is [`crate::Error::Constraint`] `users_email`.
+pub async fn insert_user(tx: &mut SystemTx, user: &NewUser) -> Result<User> {
+    Ok(sqlx::query_as(
+        "INSERT INTO wasel.users (id, email, password_hash, full_name, phone) VALUES ($1, $2, $3, $4, $5)
+         RETURNING *",
+    )
+    .bind(user.id.0)
+    .bind(&user.email)
+    .bind(&user.password_hash)
+    .bind(&user.full_name)
+    .bind(&user.phone)
+    .fetch_one(&mut **tx)
+    .await?)
+}
+
+pub async fn find_user(tx: &mut SystemTx, id: UserId) -> Result<Option<User>> {
+    Ok(sqlx::query_as("SELECT * FROM wasel.users WHERE id = $1")
+        .bind(id.0)
+        .fetch_optional(&mut **tx)
+        .await?)
+}
+
+/// By address, in whatever case. Postgres refuses a NUL character in text, so such an address is nobody's.
+pub async fn find_user_by_email(tx: &mut SystemTx, email: &str) -> Result<Option<User>> {
+    if email.contains('\0') {
+        return Ok(None);
+    }
+    Ok(
+        sqlx::query_as("SELECT * FROM wasel.users WHERE lower(email) = lower($1)")
+            .bind(email)
+            .fetch_optional(&mut **tx)
+            .await?,
+    )
+}
+
+/// Sets a new password. `false` when there is no such user. Ends no session: that is the caller's choice.
+pub async fn update_password(tx: &mut SystemTx, id: UserId, hash: &PasswordHash) -> Result<bool> {
+    let done =
+        sqlx::query("UPDATE wasel.users SET password_hash = $2, updated_at = now() WHERE id = $1")
+            .bind(id.0)
+            .bind(hash)
+            .execute(&mut **tx)
+            .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Notes a sign-in and returns the user as it now is; `None` when it has been deleted meanwhile.
+pub async fn update_last_sign_in(tx: &mut SystemTx, id: UserId) -> Result<Option<User>> {
+    Ok(
+        sqlx::query_as("UPDATE wasel.users SET last_sign_in_at = now() WHERE id = $1 RETURNING *")
+            .bind(id.0)
+            .fetch_optional(&mut **tx)
+            .await?,
+    )
+}
+
+/// Opens a session with its first refresh token.
+pub async fn insert_session(
+    tx: &mut SystemTx,
+    user: UserId,
+    org: Option<OrgId>,
+    token: &TokenHash,
+) -> Result<Session> {
+    let session: Session = sqlx::query_as(
+        "INSERT INTO wasel.auth_sessions (id, user_id, org_id) VALUES ($1, $2, $3) RETURNING *",
+    )
+    .bind(Uuid::now_v7())
+    .bind(user.0)
+    .bind(org.map(|org| org.0))
+    .fetch_one(&mut **tx)
+    .await?;
+    insert_refresh_token(tx, session.id, token).await?;
+    Ok(session)
+}
+
+/// A session that has not ended.
+pub async fn find_live_session(tx: &mut SystemTx, id: Uuid) -> Result<Option<Session>> {
+    Ok(
+        sqlx::query_as("SELECT * FROM wasel.auth_sessions WHERE id = $1 AND ended_at IS NULL")
+            .bind(id)
+            .fetch_optional(&mut **tx)
+            .await?,
+    )
+}
+
+/// Ends sessions of a person; their refresh tokens work no more. Returns how many it ended.
+pub async fn end_sessions(tx: &mut SystemTx, user: UserId, which: EndSessions) -> Result<u64> {
+    let (only, but) = match which {
+        EndSessions::All => (None, None),
+        EndSessions::Only(id) => (Some(id), None),
+        EndSessions::AllBut(id) => (None, Some(id)),
+    };
+    let done = sqlx::query(
+        "UPDATE wasel.auth_sessions SET ended_at = now()
+         WHERE user_id = $1 AND ended_at IS NULL AND ($2::uuid IS NULL OR id = $2) AND ($3::uuid IS NULL OR id <> $3)",
+    )
+    .bind(user.0)
+    .bind(only)
+    .bind(but)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn insert_refresh_token(tx: &mut SystemTx, session: Uuid, token: &TokenHash) -> Result<()> {
+    sqlx::query("INSERT INTO wasel.refresh_tokens (token_hash, session_id) VALUES ($1, $2)")
+        .bind(&token[..])
+        .bind(session)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Uses a refresh token and puts `successor` in its place. Within [`REUSE_WINDOW_SECONDS`] of its first use a token
+/// may be used again and gets a successor of its own. Commit whatever the outcome: [`Rotation::AlreadyUsed`] ends the
+/// session.
+pub async fn rotate_refresh_token(
+    tx: &mut SystemTx,
+    presented: &TokenHash,
+    successor: &TokenHash,
+) -> Result<Rotation> {
+    // The lock makes two tabs take turns. clock_timestamp(), because now() stands still while we wait for it.
+    let token: Option<(Uuid, bool, bool)> = sqlx::query_as(
+        "SELECT session_id, used_at IS NOT NULL,
+                coalesce(used_at < clock_timestamp() - make_interval(secs => $2), false)
+         FROM wasel.refresh_tokens WHERE token_hash = $1 FOR UPDATE",
+    )
+    .bind(&presented[..])
+    .bind(f64::from(REUSE_WINDOW_SECONDS))
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some((session_id, used, window_over)) = token else {
+        return Ok(Rotation::NotFound);
+    };
+
+    if window_over {
+        sqlx::query(
+            "UPDATE wasel.auth_sessions SET ended_at = now() WHERE id = $1 AND ended_at IS NULL",
+        )
+        .bind(session_id)
+        .execute(&mut **tx)
+        .await?;
+        return Ok(Rotation::AlreadyUsed);
+    }
+    let Some(session) = find_live_session(tx, session_id).await? else {
+        return Ok(Rotation::NotFound);
+    };
+    if !used {
+        sqlx::query(
+            "UPDATE wasel.refresh_tokens SET used_at = clock_timestamp() WHERE token_hash = $1",
+        )
+        .bind(&presented[..])
+        .execute(&mut **tx)
+        .await?;
+    }
+    insert_refresh_token(tx, session_id, successor).await?;
+    Ok(Rotation::Rotated(session))
+}
+
+/// Housekeeping: deletes sessions that ended before `before` and refresh tokens used before it. A token deleted here
+/// is answered as unknown instead of as reused. Returns how many rows went.
+pub async fn delete_before(tx: &mut SystemTx, before: DateTime<Utc>) -> Result<u64> {
+    let sessions = sqlx::query("DELETE FROM wasel.auth_sessions WHERE ended_at < $1")
+        .bind(before)
+        .execute(&mut **tx)
+        .await?;
+    let tokens = sqlx::query("DELETE FROM wasel.refresh_tokens WHERE used_at < $1")
+        .bind(before)
+        .execute(&mut **tx)
+        .await?;
+    Ok(sessions.rows_affected() + tokens.rows_affected())
+}

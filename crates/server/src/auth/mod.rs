@@ -1,0 +1,55 @@
+//! Who is calling, and in which tenant.
+//!
+//! - [`Tokens`] verifies and issues JWTs; [`Jwks`] holds an identity provider's public keys.
+//! - [`Caller`] is what a request handler asks for: tenant, person, role.
+//! - [`sign_in`] is the built-in identity: e-mail and password, rotating refresh tokens.
+//!
+//! A tenant comes from the `X-Org-Id` header or the token's `app_metadata.org_id`, and either way only counts when
+//! the person is a member. `user_metadata` is the user's own to edit and never asked.
+
+mod caller;
+#[cfg(test)]
+mod database_tests;
+mod keys;
+mod membership;
+pub mod password;
+pub mod sign_in;
+#[cfg(test)]
+pub(crate) mod test_support;
+mod throttle;
+mod tokens;
+
+use std::sync::Arc;
+
+use wasel_db::Db;
+
+pub use caller::{AuthError, Caller, CallerKind, Identity, Role, identify, resolve};
+pub(crate) use caller::{bearer, requested_org};
+pub use keys::Jwks;
+pub use membership::{Membership, choose_org};
+pub use throttle::ClientIp;
+pub use tokens::{
+    AccessToken, ApiKeyRole, Claims, TokenError, TokenSettings, TokenSubject, Tokens, Verified,
+};
+pub(crate) use tokens::{app_metadata, user_metadata};
+
+/// What authentication needs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AuthContext {
+    pub db: Db,
+    pub tokens: Arc<Tokens>,
+    standings: Arc<membership::StandingCache>,
+    throttle: Arc<throttle::SignInThrottle>,
+}
+
+impl AuthContext {
+    #[must_use]
+    pub fn new(db: Db, tokens: Arc<Tokens>) -> Self {
+        Self {
+            db,
+            tokens,
+            standings: Arc::default(),
+            throttle: Arc::default(),
+        }
+    }
+}

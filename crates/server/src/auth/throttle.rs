@@ -1,0 +1,194 @@
+//! Slows down guessing of passwords: so many attempts per address and network, then a pause.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use http::request::Parts;
+
+const WINDOW: Duration = Duration::from_secs(5 * 60);
+const MAX_FAILURES: u32 = 10;
+/// Bounds the memory of a guesser with many addresses.
+const MAX_ENTRIES: usize = 20_000;
+
+/// Where a request comes from, as established by whoever knows which proxies to trust. Put it into the request's
+/// extensions; without it the peer's address counts.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientIp(pub IpAddr);
+
+impl<S: Sync> FromRequestParts<S> for ClientIp {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or_else(|| {
+            let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+            Self(
+                peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| {
+                    address.ip()
+                }),
+            )
+        }))
+    }
+}
+
+/// Failed sign-ins of the last minutes, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct SignInThrottle {
+    entries: Mutex<HashMap<Key, Entry>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    email: String,
+    network: IpAddr,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    since: Instant,
+    failures: u32,
+}
+
+impl Key {
+    pub(crate) fn new(email: &str, ClientIp(ip): ClientIp) -> Self {
+        let network = match ip {
+            // A household has a whole /64 to come from.
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_none() => {
+                IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
+            }
+            other => other.to_canonical(),
+        };
+        Self {
+            email: email.to_lowercase(),
+            network,
+        }
+    }
+}
+
+impl SignInThrottle {
+    /// Counts an attempt as failed, before it is made, so that a hundred at once count as a hundred. `false`: no
+    /// more for now.
+    pub(crate) fn begin(&self, key: &Key, now: Instant) -> bool {
+        let mut entries = self.lock();
+        if entries.len() >= MAX_ENTRIES && !entries.contains_key(key) {
+            make_room(&mut entries, now);
+        }
+        let entry = entries.entry(key.clone()).or_insert(Entry {
+            since: now,
+            failures: 0,
+        });
+        if now.duration_since(entry.since) >= WINDOW {
+            *entry = Entry {
+                since: now,
+                failures: 0,
+            };
+        }
+        if entry.failures >= MAX_FAILURES {
+            return false;
+        }
+        entry.failures += 1;
+        true
+    }
+
+    /// The attempt failed for a reason of ours: it does not count.
+    pub(crate) fn refund(&self, key: &Key) {
+        if let Some(entry) = self.lock().get_mut(key) {
+            entry.failures = entry.failures.saturating_sub(1);
+        }
+    }
+
+    /// The right password: forget the failures before it.
+    pub(crate) fn clear(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make_room(entries: &mut HashMap<Key, Entry>, now: Instant) {
+    entries.retain(|_, entry| now.duration_since(entry.since) < WINDOW);
+    if entries.len() >= MAX_ENTRIES {
+        let oldest = entries
+            .iter()
+            .min_by_key(|(_, entry)| entry.since)
+            .map(|(key, _)| key.clone());
+        if let Some(oldest) = oldest {
+            entries.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(email: &str, ip: &str) -> Key {
+        Key::new(email, ClientIp(ip.parse().unwrap()))
+    }
+
+    #[test]
+    fn the_eleventh_failure_in_five_minutes_is_refused_and_the_next_window_is_free() {
+        let throttle = SignInThrottle::default();
+        let start = Instant::now();
+        let key = key("a@example.test", "192.0.2.1");
+        for _ in 0..10 {
+            assert!(throttle.begin(&key, start));
+        }
+        assert!(!throttle.begin(&key, start + WINDOW - Duration::from_secs(1)));
+        assert!(throttle.begin(&key, start + WINDOW));
+    }
+
+    #[test]
+    fn another_address_or_network_is_not_held_up() {
+        let throttle = SignInThrottle::default();
+        let now = Instant::now();
+        for _ in 0..10 {
+            assert!(throttle.begin(&key("a@example.test", "192.0.2.1"), now));
+        }
+        assert!(
+            !throttle.begin(&key("A@Example.TEST", "::ffff:192.0.2.1"), now),
+            "same person, other spelling"
+        );
+        assert!(throttle.begin(&key("b@example.test", "192.0.2.1"), now));
+        assert!(throttle.begin(&key("a@example.test", "192.0.2.2"), now));
+    }
+
+    #[test]
+    fn one_ipv6_household_is_one_network() {
+        assert_eq!(
+            key("a", "2001:db8:1:2::1"),
+            key("a", "2001:db8:1:2:ffff::9")
+        );
+        assert_ne!(key("a", "2001:db8:1:2::1"), key("a", "2001:db8:1:3::1"));
+    }
+
+    #[test]
+    fn success_clears_and_our_own_failure_is_refunded() {
+        let throttle = SignInThrottle::default();
+        let now = Instant::now();
+        let key = key("a@example.test", "192.0.2.1");
+        for _ in 0..10 {
+            assert!(throttle.begin(&key, now));
+        }
+        throttle.refund(&key);
+        assert!(throttle.begin(&key, now));
+        assert!(!throttle.begin(&key, now));
+        throttle.clear(&key);
+        assert!(throttle.begin(&key, now));
+    }
+
+    #[test]
+    fn memory_stays_bounded_under_many_addresses() {
+        let throttle = SignInThrottle::default();
+        let now = Instant::now();
+        for n in 0..MAX_ENTRIES + 50 {
+            assert!(throttle.begin(&key(&format!("{n}@example.test"), "192.0.2.1"), now));
+        }
+        assert_eq!(throttle.lock().len(), MAX_ENTRIES);
+    }
+}

@@ -1,0 +1,415 @@
+//! JSON Web Tokens in the shape of Supabase Auth: verifying anybody's, issuing our own.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use ring::hmac;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+use wasel_db::identity::User;
+use wasel_domain::{OrgId, UserId};
+
+use super::keys::{Jwks, KeyError};
+
+/// Clocks may differ by so much, in seconds. PostgREST's figure.
+const LEEWAY: u64 = 30;
+const KEY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Who a token may be for, where it says so.
+const AUDIENCES: [&str; 3] = ["authenticated", "anon", "service_role"];
+
+/// What [`Tokens`] is made of.
+#[derive(Clone)]
+pub struct TokenSettings {
+    /// The HS256 secret, as raw bytes (Supabase does not decode it).
+    pub jwt_secret: String,
+    /// Public keys of an identity provider whose tokens count too.
+    pub jwks: Option<Jwks>,
+    /// A key with no rights of its own: a JWT or `sb_publishable_…`.
+    pub anon_key: Option<String>,
+    /// The key of the operator's own servers: a JWT or `sb_secret_…`.
+    pub service_role_key: Option<String>,
+    /// Where this server is reached; the issuer of its tokens is `<public_url>/auth/v1`.
+    pub public_url: Url,
+}
+
+/// Verifies bearer tokens and issues them.
+pub struct Tokens {
+    decoding: DecodingKey,
+    encoding: EncodingKey,
+    jwks: Option<Jwks>,
+    anon_key: Option<Fingerprint>,
+    service_role_key: Option<Fingerprint>,
+    issuer: String,
+}
+
+/// What a good bearer token says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verified {
+    /// The anon or publishable key: nobody in particular.
+    Anonymous,
+    User(Claims),
+    /// The service-role key: the operator's own servers.
+    Service,
+}
+
+/// The claims of a user's token that count here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claims {
+    pub sub: UserId,
+    pub role: String,
+    pub expires_at: DateTime<Utc>,
+    pub issued_at: Option<DateTime<Utc>>,
+    /// `app_metadata.org_id`, which users cannot edit.
+    pub org_id: Option<OrgId>,
+    pub email: Option<String>,
+    pub session_id: Option<Uuid>,
+}
+
+/// Why a bearer token is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    #[error("the token's signature is wrong, or made with a key this server does not know")]
+    BadSignature,
+    /// Neither a JWT nor a key of ours; or a JWT we can make nothing of. Says what.
+    #[error("the token cannot be used: {0}")]
+    Malformed(&'static str),
+    /// Temporary: answer 503.
+    #[error("the identity provider's keys could not be fetched")]
+    KeysUnavailable,
+}
+
+/// Issuing failed. Only a defect in the signing library can do that.
+#[derive(Debug, thiserror::Error)]
+#[error("signing a token failed: {0}")]
+pub struct IssueError(#[from] jsonwebtoken::errors::Error);
+
+/// Whom an access token is for.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenSubject<'a> {
+    pub user: &'a User,
+    /// Goes into `app_metadata.org_id`.
+    pub org_id: Option<OrgId>,
+    /// `None` for a token that belongs to no sign-in and lives until it expires (`wasel token`).
+    pub session_id: Option<Uuid>,
+    /// When the password was given.
+    pub authenticated_at: DateTime<Utc>,
+}
+
+#[derive(Clone, Debug)]
+pub struct AccessToken {
+    pub token: String,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// The two keys a Supabase client is set up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiKeyRole {
+    Anon,
+    ServiceRole,
+}
+
+impl Tokens {
+    #[must_use]
+    pub fn new(settings: TokenSettings) -> Self {
+        let secret = settings.jwt_secret.as_bytes();
+        let given = |key: Option<String>| {
+            key.filter(|key| !key.is_empty())
+                .map(|key| Fingerprint::new(&key))
+        };
+        Self {
+            decoding: DecodingKey::from_secret(secret),
+            encoding: EncodingKey::from_secret(secret),
+            jwks: settings.jwks,
+            anon_key: given(settings.anon_key),
+            service_role_key: given(settings.service_role_key),
+            issuer: format!(
+                "{}/auth/v1",
+                settings.public_url.as_str().trim_end_matches('/')
+            ),
+        }
+    }
+
+    /// Reads a bearer token. Only a key set's address can make it wait, and HS256 never does.
+    pub async fn verify(&self, token: &str) -> Result<Verified, TokenError> {
+        if self
+            .service_role_key
+            .as_ref()
+            .is_some_and(|key| key.matches(token))
+        {
+            return Ok(Verified::Service);
+        }
+        if self.anon_key.as_ref().is_some_and(|key| key.matches(token)) {
+            return Ok(Verified::Anonymous);
+        }
+        if token.starts_with("sb_publishable_") {
+            // Opaque, public, and worth nothing: any is as good as none.
+            return Ok(Verified::Anonymous);
+        }
+        if token.starts_with("sb_") {
+            return Err(TokenError::BadSignature);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|error| refusal(&error))?;
+        if header.crit.is_some() {
+            return Err(TokenError::Malformed(
+                "it demands extensions this server does not know",
+            ));
+        }
+        // The algorithm decides which kind of key is looked for, and only that kind is tried with it: a public key can
+        // never be taken for a secret.
+        let (key, by_secret) = match header.alg {
+            Algorithm::HS256 => (self.decoding.clone(), true),
+            Algorithm::ES256 | Algorithm::RS256 => (
+                self.public_key(header.kid.as_deref(), header.alg).await?,
+                false,
+            ),
+            _ => {
+                return Err(TokenError::Malformed(
+                    "its algorithm is not one of HS256, ES256, RS256",
+                ));
+            }
+        };
+        let claims = decode(token, &key, header.alg)?;
+        claims.judge(by_secret)
+    }
+
+    async fn public_key(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<DecodingKey, TokenError> {
+        let Some(jwks) = &self.jwks else {
+            return Err(TokenError::BadSignature);
+        };
+        jwks.find(id, algorithm).await.map_err(|error| match error {
+            KeyError::Unknown => TokenError::BadSignature,
+            KeyError::Unavailable => TokenError::KeysUnavailable,
+        })
+    }
+
+    /// A user's access token, valid for `lifetime`.
+    pub fn issue(
+        &self,
+        subject: &TokenSubject<'_>,
+        lifetime: Duration,
+    ) -> Result<AccessToken, IssueError> {
+        let now = Utc::now();
+        let expires_at = now + lifetime;
+        let user = subject.user;
+        let mut claims = json!({
+            "iss": self.issuer,
+            "aud": "authenticated",
+            "sub": user.id,
+            "iat": now.timestamp(),
+            "exp": expires_at.timestamp(),
+            "email": user.email,
+            "phone": user.phone.as_deref().unwrap_or(""),
+            "app_metadata": app_metadata(subject.org_id),
+            "user_metadata": user_metadata(user),
+            "role": "authenticated",
+            "aal": "aal1",
+            "amr": [{ "method": "password", "timestamp": subject.authenticated_at.timestamp() }],
+            "is_anonymous": false,
+        });
+        if let Some(session) = subject.session_id {
+            claims["session_id"] = json!(session);
+        }
+        Ok(AccessToken {
+            token: self.sign(&claims)?,
+            expires_at,
+        })
+    }
+
+    /// An anon or service-role key, good for ten years.
+    pub fn issue_key(&self, role: ApiKeyRole) -> Result<String, IssueError> {
+        let now = Utc::now();
+        let role = match role {
+            ApiKeyRole::Anon => "anon",
+            ApiKeyRole::ServiceRole => "service_role",
+        };
+        let expires_at = now + KEY_LIFETIME;
+        self.sign(&json!({
+            "iss": "wasel",
+            "role": role,
+            "iat": now.timestamp(),
+            "exp": expires_at.timestamp(),
+        }))
+    }
+
+    fn sign(&self, claims: &Value) -> Result<String, IssueError> {
+        Ok(jsonwebtoken::encode(
+            &Header::new(Algorithm::HS256),
+            claims,
+            &self.encoding,
+        )?)
+    }
+}
+
+/// `app_metadata` as in tokens and in the User object.
+pub(crate) fn app_metadata(org: Option<OrgId>) -> Value {
+    let mut metadata = json!({ "provider": "email", "providers": ["email"] });
+    if let Some(org) = org {
+        metadata["org_id"] = json!(org);
+    }
+    metadata
+}
+
+/// `user_metadata` as in tokens and in the User object.
+pub(crate) fn user_metadata(user: &User) -> Value {
+    match &user.full_name {
+        Some(name) => json!({ "full_name": name }),
+        None => json!({}),
+    }
+}
+
+impl std::fmt::Debug for TokenSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenSettings")
+            .field("public_url", &self.public_url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key to compare with, without keeping it and without telling by the time taken how much of it was right.
+struct Fingerprint {
+    key: hmac::Key,
+    tag: hmac::Tag,
+}
+
+impl Fingerprint {
+    fn new(secret: &str) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
+        let tag = hmac::sign(&key, secret.as_bytes());
+        Self { key, tag }
+    }
+
+    fn matches(&self, candidate: &str) -> bool {
+        hmac::verify(&self.key, candidate.as_bytes(), self.tag.as_ref()).is_ok()
+    }
+}
+
+/// Claims as they arrive.
+#[derive(Deserialize)]
+struct RawClaims {
+    sub: Option<String>,
+    role: Option<String>,
+    aud: Option<Audience>,
+    /// Seconds since 1970; some issuers write fractions. The decoder has insisted on it.
+    exp: Option<f64>,
+    iat: Option<f64>,
+    #[serde(default, deserialize_with = "object_or_default")]
+    app_metadata: AppMetadata,
+    email: Option<String>,
+    session_id: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct AppMetadata {
+    org_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+fn object_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AppMetadata, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn decode(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<RawClaims, TokenError> {
+    let mut validation = Validation::new(algorithm);
+    validation.leeway = LEEWAY;
+    validation.validate_nbf = true;
+    // By hand: an audience may be absent, but not foreign.
+    validation.validate_aud = false;
+    jsonwebtoken::decode(token, key, &validation)
+        .map(|data| data.claims)
+        .map_err(|error| refusal(&error))
+}
+
+fn refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
+    match error.kind() {
+        ErrorKind::ExpiredSignature => TokenError::Expired,
+        ErrorKind::ImmatureSignature => TokenError::NotYetValid,
+        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => TokenError::BadSignature,
+        ErrorKind::MissingRequiredClaim(_) => TokenError::Malformed("claim exp is missing"),
+        ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => TokenError::Malformed("a claim has the wrong form"),
+        _ => TokenError::Malformed("it is not a JWT"),
+    }
+}
+
+impl RawClaims {
+    fn judge(self, by_secret: bool) -> Result<Verified, TokenError> {
+        let ours = |audience: &String| AUDIENCES.contains(&audience.as_str());
+        match &self.aud {
+            None => {}
+            Some(Audience::One(audience)) if audience.is_empty() || ours(audience) => {}
+            Some(Audience::Many(audiences)) if audiences.iter().any(ours) => {}
+            Some(_) => return Err(TokenError::Malformed("it is meant for another audience")),
+        }
+        match self.role.as_deref() {
+            Some("authenticated") => self.user().map(Verified::User),
+            Some("anon") => Ok(Verified::Anonymous),
+            // A foreign identity provider vouches for people, not for the operator.
+            Some("service_role") if by_secret => Ok(Verified::Service),
+            Some(_) => Err(TokenError::Malformed(
+                "its role is not one this server accepts",
+            )),
+            None => Err(TokenError::Malformed("claim role is missing")),
+        }
+    }
+
+    fn user(self) -> Result<Claims, TokenError> {
+        let sub = self
+            .sub
+            .as_deref()
+            .ok_or(TokenError::Malformed("claim sub is missing"))?;
+        let sub = sub
+            .parse()
+            .map_err(|_| TokenError::Malformed("claim sub is not a UUID"))?;
+        let org_id = self.app_metadata.org_id.filter(|id| !id.is_empty());
+        let org_id = org_id.map(|id| id.parse()).transpose();
+        let org_id =
+            org_id.map_err(|_| TokenError::Malformed("app_metadata.org_id is not a UUID"))?;
+        let session_id = self.session_id.filter(|id| !id.is_empty());
+        let session_id = session_id.map(|id| id.parse()).transpose();
+        let session_id =
+            session_id.map_err(|_| TokenError::Malformed("claim session_id is not a UUID"))?;
+        Ok(Claims {
+            sub,
+            role: "authenticated".to_owned(),
+            expires_at: self.exp.and_then(time).ok_or(TokenError::Malformed("claim exp is no time"))?,
+            issued_at: self.iat.and_then(time),
+            org_id,
+            email: self.email.filter(|email| !email.is_empty()),
+            session_id,
+        })
+    }
+}
+
+fn time(seconds: f64) -> Option<DateTime<Utc>> {
+    // Saturates where it does not fit, and chrono refuses what is out of its range.
+    DateTime::from_timestamp(seconds as i64, 0)
+}
+
+#[cfg(test)]
+#[path = "tokens_tests.rs"]
+mod tests;

@@ -1,0 +1,475 @@
+//! `/auth/v1`: the built-in identity, in the words of Supabase Auth (GoTrue), so that `supabase.auth` signs in here.
+//!
+//! Errors are `{code, message}` with the header `x-supabase-api-version`, without which the client reads older names.
+//! A 4xx to a refresh signs the user out for good, and so does a 500; whatever is not the token's fault answers 503,
+//! which the client tries again.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{FromRef, Query, State};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+use wasel_db::identity::{self, EndSessions, User};
+use wasel_domain::OrgId;
+
+use crate::auth::sign_in::{self, ACCESS_LIFETIME, Grant, SignInError};
+use crate::auth::{AuthContext, AuthError, Claims, ClientIp, TokenError, Verified};
+use crate::auth::{app_metadata, bearer, requested_org, user_metadata};
+
+const TAG: &str = "auth";
+
+/// All routes of this surface.
+pub fn router<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    AuthContext: FromRef<S>,
+{
+    OpenApiRouter::new()
+        .routes(routes!(token))
+        .routes(routes!(user))
+        .routes(routes!(logout))
+        .routes(routes!(signup))
+        .routes(routes!(jwks))
+        .routes(routes!(settings))
+        .routes(routes!(health))
+}
+
+#[derive(Deserialize)]
+struct TokenQuery {
+    grant_type: Option<String>,
+}
+
+/// For `grant_type=password`.
+#[derive(Deserialize, ToSchema)]
+struct PasswordGrantRequest {
+    email: Option<String>,
+    phone: Option<String>,
+    password: Option<String>,
+}
+
+/// For `grant_type=refresh_token`.
+#[derive(Deserialize, ToSchema)]
+struct RefreshGrantRequest {
+    refresh_token: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct SessionView {
+    access_token: String,
+    /// Always `bearer`.
+    token_type: &'static str,
+    /// Seconds.
+    expires_in: u64,
+    /// Seconds since 1970.
+    expires_at: i64,
+    /// Good for one use, and for ten seconds after it.
+    refresh_token: String,
+    user: UserView,
+}
+
+#[derive(Serialize, ToSchema)]
+struct UserView {
+    id: Uuid,
+    aud: &'static str,
+    role: &'static str,
+    email: String,
+    email_confirmed_at: DateTime<Utc>,
+    phone: String,
+    confirmed_at: DateTime<Utc>,
+    last_sign_in_at: Option<DateTime<Utc>>,
+    /// Holds `org_id`, the tenant of the session.
+    app_metadata: Value,
+    user_metadata: Value,
+    identities: Vec<Value>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    is_anonymous: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ErrorView {
+    /// As in Supabase Auth's list of error codes.
+    code: &'static str,
+    message: String,
+}
+
+impl UserView {
+    fn new(user: User, org: Option<OrgId>) -> Self {
+        Self {
+            id: user.id,
+            aud: "authenticated",
+            role: "authenticated",
+            app_metadata: app_metadata(org),
+            user_metadata: user_metadata(&user),
+            email: user.email,
+            // Whoever made the user vouched for the address.
+            email_confirmed_at: user.created_at,
+            confirmed_at: user.created_at,
+            phone: user.phone.unwrap_or_default(),
+            last_sign_in_at: user.last_sign_in_at,
+            identities: Vec::new(),
+            created_at: user.created_at,
+            updated_at: user.updated_at,
+            is_anonymous: false,
+        }
+    }
+}
+
+impl From<Grant> for SessionView {
+    fn from(grant: Grant) -> Self {
+        Self {
+            access_token: grant.access.token,
+            token_type: "bearer",
+            expires_in: ACCESS_LIFETIME.as_secs(),
+            expires_at: grant.access.expires_at.timestamp(),
+            refresh_token: grant.refresh_token,
+            user: UserView::new(grant.user, grant.org_id),
+        }
+    }
+}
+
+/// A refusal in GoTrue's shape.
+#[derive(Debug)]
+struct GoTrueError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl GoTrueError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "validation_failed", message)
+    }
+
+    fn try_again() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unexpected_failure",
+            "Unexpected failure, please try again",
+        )
+    }
+}
+
+impl IntoResponse for GoTrueError {
+    fn into_response(self) -> Response {
+        let body = Json(ErrorView {
+            code: self.code,
+            message: self.message,
+        });
+        (
+            self.status,
+            [("x-supabase-api-version", "2024-01-01")],
+            body,
+        )
+            .into_response()
+    }
+}
+
+impl From<wasel_db::Error> for GoTrueError {
+    fn from(error: wasel_db::Error) -> Self {
+        tracing::error!(%error, "the identity could not use the database");
+        Self::try_again()
+    }
+}
+
+impl From<AuthError> for GoTrueError {
+    fn from(error: AuthError) -> Self {
+        Self::new(error.status, error.code, error.message)
+    }
+}
+
+impl From<SignInError> for GoTrueError {
+    fn from(error: SignInError) -> Self {
+        let bad = |code, message: &str| Self::new(StatusCode::BAD_REQUEST, code, message);
+        match error {
+            SignInError::InvalidCredentials => {
+                bad("invalid_credentials", "Invalid login credentials")
+            }
+            SignInError::RefreshTokenNotFound => bad(
+                "refresh_token_not_found",
+                "Invalid Refresh Token: Refresh Token Not Found",
+            ),
+            SignInError::RefreshTokenAlreadyUsed => bad(
+                "refresh_token_already_used",
+                "Invalid Refresh Token: Already Used",
+            ),
+            SignInError::TooManyAttempts => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "over_request_rate_limit",
+                "Request rate limit reached",
+            ),
+            SignInError::Org(error) => error.into(),
+            SignInError::Database(error) => error.into(),
+            SignInError::Password(_) | SignInError::Issue(_) => {
+                tracing::error!(%error, "signing in failed inside");
+                Self::try_again()
+            }
+        }
+    }
+}
+
+/// Sign in, or renew a session
+///
+/// `grant_type=password` takes `email` and `password`; `grant_type=refresh_token` takes `refresh_token`. A person with
+/// several organizations names the one for the token in `X-Org-Id`.
+#[utoipa::path(
+    post, path = "/auth/v1/token", tag = TAG, operation_id = "auth_token",
+    params(
+        ("grant_type" = String, Query, description = "`password` or `refresh_token`"),
+        ("X-Org-Id" = Option<Uuid>, Header, description = "The organization to sign in to"),
+    ),
+    request_body = PasswordGrantRequest,
+    responses(
+        (status = 200, body = SessionView),
+        (status = 400, body = ErrorView, description = "`invalid_credentials`, `refresh_token_not_found`, `refresh_token_already_used`, `validation_failed`, `bad_json`"),
+        (status = 429, body = ErrorView, description = "`over_request_rate_limit`"),
+        (status = 503, body = ErrorView),
+    ),
+)]
+async fn token(
+    State(auth): State<AuthContext>,
+    query: Result<Query<TokenQuery>, QueryRejection>,
+    ip: ClientIp,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, GoTrueError> {
+    let grant_type = query.ok().and_then(|Query(query)| query.grant_type);
+    let grant = match grant_type.as_deref() {
+        Some("password") => password_grant(&auth, &headers, ip, parse(body)?).await?,
+        Some("refresh_token") => {
+            let request: RefreshGrantRequest = parse(body)?;
+            let token = request.refresh_token.filter(|token| !token.is_empty());
+            let token = token.ok_or_else(|| GoTrueError::invalid("refresh_token required"))?;
+            sign_in::with_refresh_token(&auth, &token).await?
+        }
+        _ => {
+            return Err(GoTrueError::invalid(
+                "grant_type must be password or refresh_token",
+            ));
+        }
+    };
+    Ok((
+        [(CACHE_CONTROL, "no-store")],
+        Json(SessionView::from(grant)),
+    )
+        .into_response())
+}
+
+async fn password_grant(
+    auth: &AuthContext,
+    headers: &HeaderMap,
+    ip: ClientIp,
+    request: PasswordGrantRequest,
+) -> Result<Grant, GoTrueError> {
+    let Some(email) = request.email.filter(|email| !email.trim().is_empty()) else {
+        if request.phone.is_some() {
+            return Err(GoTrueError::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "phone_provider_disabled",
+                "Phone logins are disabled",
+            ));
+        }
+        return Err(GoTrueError::invalid("missing email or phone"));
+    };
+    let password = request.password.unwrap_or_default();
+    let org = requested_org(headers)?;
+    Ok(sign_in::with_password(auth, &email, &password, org, ip).await?)
+}
+
+fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, GoTrueError> {
+    let body =
+        body.map_err(|error| GoTrueError::new(error.status(), "bad_json", error.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| {
+        // By kind and place only: serde's own words would repeat the body, password and all.
+        let message = format!(
+            "Could not parse request body as JSON: line {}, column {}",
+            error.line(),
+            error.column()
+        );
+        GoTrueError::new(StatusCode::BAD_REQUEST, "bad_json", message)
+    })
+}
+
+/// The signed-in user
+#[utoipa::path(
+    get, path = "/auth/v1/user", tag = TAG, operation_id = "auth_user",
+    responses(
+        (status = 200, body = UserView),
+        (status = 401, body = ErrorView, description = "`no_authorization`"),
+        (status = 403, body = ErrorView, description = "`bad_jwt`, `user_not_found`, `session_not_found`"),
+        (status = 503, body = ErrorView),
+    ),
+)]
+async fn user(
+    State(auth): State<AuthContext>,
+    headers: HeaderMap,
+) -> Result<Json<UserView>, GoTrueError> {
+    let claims = claims_of(&auth, &headers).await?;
+    let forbidden = |code, message: &str| GoTrueError::new(StatusCode::FORBIDDEN, code, message);
+    let mut tx = auth.db.system().await?;
+    let user = identity::find_user(&mut tx, claims.sub)
+        .await?
+        .ok_or_else(|| {
+            forbidden(
+                "user_not_found",
+                "User from sub claim in JWT does not exist",
+            )
+        })?;
+    if let Some(id) = claims.session_id {
+        let session = identity::find_live_session(&mut tx, id).await?;
+        if session.is_none_or(|session| session.user_id != user.id) {
+            return Err(forbidden(
+                "session_not_found",
+                "Session from session_id claim in JWT does not exist",
+            ));
+        }
+    }
+    tx.commit().await?;
+    Ok(Json(UserView::new(user, claims.org_id)))
+}
+
+#[derive(Deserialize)]
+struct LogoutQuery {
+    scope: Option<String>,
+}
+
+/// Sign out
+///
+/// Ends sessions: their refresh tokens work no more. Access tokens live on until they expire, an hour at most.
+#[utoipa::path(
+    post, path = "/auth/v1/logout", tag = TAG, operation_id = "auth_logout",
+    params(("scope" = Option<String>, Query, description = "`global` (default): everywhere; `local`: here; `others`: everywhere else")),
+    responses(
+        (status = 204),
+        (status = 400, body = ErrorView, description = "`validation_failed`"),
+        (status = 401, body = ErrorView, description = "`no_authorization`"),
+        (status = 403, body = ErrorView, description = "`bad_jwt`"),
+        (status = 503, body = ErrorView),
+    ),
+)]
+async fn logout(
+    State(auth): State<AuthContext>,
+    query: Result<Query<LogoutQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<StatusCode, GoTrueError> {
+    let claims = claims_of(&auth, &headers).await?;
+    let Query(query) = query.map_err(|error| GoTrueError::invalid(error.body_text()))?;
+    let which = match (
+        query.scope.as_deref().unwrap_or("global"),
+        claims.session_id,
+    ) {
+        ("global", _) => EndSessions::All,
+        ("local", Some(session)) => EndSessions::Only(session),
+        ("others", Some(session)) => EndSessions::AllBut(session),
+        ("local" | "others", None) => {
+            return Err(GoTrueError::invalid("The token belongs to no session"));
+        }
+        _ => {
+            return Err(GoTrueError::invalid(
+                "scope must be global, local or others",
+            ));
+        }
+    };
+    let mut tx = auth.db.system().await?;
+    identity::end_sessions(&mut tx, claims.sub, which).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Sign-up is closed
+///
+/// Users are made by the operator (`wasel user`, `wasel apply`).
+#[utoipa::path(
+    post, path = "/auth/v1/signup", tag = TAG, operation_id = "auth_signup",
+    responses((status = 422, body = ErrorView, description = "`signup_disabled`")),
+)]
+async fn signup() -> Response {
+    GoTrueError::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "signup_disabled",
+        "Signups not allowed for this instance",
+    )
+    .into_response()
+}
+
+/// Public keys
+///
+/// Tokens are signed with HS256, so there are none; clients then ask `/auth/v1/user`.
+#[utoipa::path(
+    get, path = "/auth/v1/.well-known/jwks.json", tag = TAG, operation_id = "auth_jwks",
+    responses((status = 200, body = Value)),
+)]
+async fn jwks() -> Json<Value> {
+    Json(json!({ "keys": [] }))
+}
+
+/// What signing in is possible
+#[utoipa::path(
+    get, path = "/auth/v1/settings", tag = TAG, operation_id = "auth_settings",
+    responses((status = 200, body = Value)),
+)]
+async fn settings() -> Json<Value> {
+    Json(json!({
+        "external": { "email": true, "phone": false, "anonymous_users": false },
+        "disable_signup": true,
+        "mailer_autoconfirm": true,
+        "phone_autoconfirm": false,
+        "sms_provider": "",
+        "saml_enabled": false,
+        "mfa_enabled": false,
+    }))
+}
+
+/// The service is up
+#[utoipa::path(
+    get, path = "/auth/v1/health", tag = TAG, operation_id = "auth_health",
+    responses((status = 200, body = Value)),
+)]
+async fn health() -> Json<Value> {
+    Json(json!({
+        "name": "wasel",
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": "Wasel's built-in identity, in the dialect of Supabase Auth",
+    }))
+}
+
+async fn claims_of(auth: &AuthContext, headers: &HeaderMap) -> Result<Claims, GoTrueError> {
+    let token = bearer(headers).ok_or_else(|| {
+        GoTrueError::new(
+            StatusCode::UNAUTHORIZED,
+            "no_authorization",
+            "This endpoint requires a valid Bearer token",
+        )
+    })?;
+    let bad = |message: String| GoTrueError::new(StatusCode::FORBIDDEN, "bad_jwt", message);
+    match auth.tokens.verify(token).await {
+        Ok(Verified::User(claims)) => Ok(claims),
+        Ok(Verified::Anonymous | Verified::Service) => {
+            Err(bad("invalid claim: missing sub claim".to_owned()))
+        }
+        Err(TokenError::KeysUnavailable) => Err(GoTrueError::try_again()),
+        Err(error) => Err(bad(format!("invalid JWT: {error}"))),
+    }
+}
+
+#[cfg(test)]
+#[path = "auth_v1_tests.rs"]
+mod tests;
