@@ -50,3 +50,12 @@ pub async fn list_channel_limits(connection: &mut PgConnection, org: OrgId, user
         .fetch_all(connection)
         .await?)
 }
+
+/// Whether the person belongs to the tenant.
+pub async fn exists(connection: &mut PgConnection, org: OrgId, user: UserId) -> Result<bool> {
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM profiles WHERE org_id = $1 AND id = $2)")
+        .bind(org.0)
+        .bind(user.0)
+        .fetch_one(connection)
+        .await?)
+}

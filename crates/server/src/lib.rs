@@ -1,6 +1,12 @@
-//! wasel-server
+//! The server: HTTP, background jobs, wiring, command line.
 
+pub mod app;
 pub mod auth;
-pub mod http {
-    pub mod auth_v1;
-}
+pub mod cli;
+pub mod http;
+pub mod jobs;
+pub mod outbound;
+pub mod registry;
+pub mod state;
+pub mod storage;
+pub mod tail;

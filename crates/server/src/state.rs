@@ -14,6 +14,7 @@ use wasel_realtime::Hub;
 
 use crate::auth::AuthContext;
 use crate::http::limits::ApiLimiter;
+use crate::http::page::DemoAccess;
 use crate::registry::Registry;
 use crate::storage::MediaStorage;
 use crate::tail::TailPosition;
@@ -36,6 +37,8 @@ pub struct AppState {
     pub signals: Signals,
     /// Where browsers and providers reach us, without a trailing slash.
     pub public_url: Arc<str>,
+    /// Set by `wasel demo`.
+    pub demo: Option<Arc<DemoAccess>>,
     pub started_at: Instant,
     pub shutdown: tokio_util::sync::CancellationToken,
 }

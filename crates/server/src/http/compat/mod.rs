@@ -1,0 +1,4 @@
+//! The documents' own paths. Each folder or file only translates: shapes in, shapes out, the work is elsewhere.
+
+pub mod live_chat;
+pub mod whatsapp_service;

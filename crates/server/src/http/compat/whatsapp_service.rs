@@ -1,0 +1,155 @@
+//! Document S4: the WhatsApp service of a fleet SaaS.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+use wasel_db::messages::{self, Message};
+use wasel_domain::content::{MediaSource, OutboundMedia};
+use wasel_domain::{MessageId, MessageStatus, OutboundContent};
+use wasel_providers::ChannelKind;
+
+use crate::auth::{Caller, Role};
+use crate::http::error::{ApiError, DocumentError};
+use crate::http::extract::{DocumentCaller, DocumentJson};
+use crate::http::limits;
+use crate::outbound::{self, ChannelHandle, Recipient, SendRequest};
+use crate::state::AppState;
+
+/// How long the request waits for the provider's answer, which the document's shape includes.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(send)).routes(routes!(health))
+}
+
+/// S4.7 `POST /api/messages/send`.
+#[derive(Debug, Deserialize, ToSchema)]
+struct SendMessageRequest {
+    /// Must be the caller's organisation.
+    org_id: Option<Uuid>,
+    /// A phone number.
+    recipient: String,
+    /// The text, or the caption.
+    message: Option<String>,
+    /// `text` (default), `image`, `document`.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    media_url: Option<String>,
+    /// The channel to use; the first active WhatsApp channel if left out.
+    channel_id: Option<Uuid>,
+}
+
+/// Sends a WhatsApp message and waits for the provider to take it.
+#[utoipa::path(post, path = "/api/messages/send", tag = "documents", request_body = SendMessageRequest,
+    responses((status = 200, description = "`{success, message_id, whatsapp_message_id, status}`"), (status = 400),
+        (status = 401), (status = 403), (status = 422), (status = 429), (status = 502)))]
+async fn send(
+    State(state): State<AppState>,
+    DocumentCaller(caller): DocumentCaller,
+    DocumentJson(request): DocumentJson<SendMessageRequest>,
+) -> Result<Json<Value>, DocumentError> {
+    caller.require(&[Role::Owner, Role::Admin])?;
+    if request.org_id.is_some_and(|org| org != caller.org_id.0) {
+        return Err(ApiError::new(axum::http::StatusCode::FORBIDDEN, "forbidden", "is not the caller's organisation")
+            .at("org_id")
+            .into());
+    }
+    let content = content_of(&request)?;
+    let channel = whatsapp_channel(&state, &caller, request.channel_id)?;
+    limits::take_org_send(&state, &caller).await?;
+    let send = SendRequest {
+        recipient: Recipient::Address { channel: std::sync::Arc::new(channel), to: request.recipient },
+        content,
+        reply_to: None,
+        idempotency_key: None,
+        request_id: None,
+        metadata: json!({}),
+        priority: 5,
+        at_most_once: false,
+    };
+    let queued = outbound::enqueue(&state, &caller, send).await.map_err(|error| match error.field.as_deref() {
+        Some("to") => error.at("recipient"),
+        _ => error,
+    })?;
+    let message = wait_for_provider(&state, &caller, queued.message).await?;
+    if message.status == MessageStatus::Failed.as_str() {
+        let reason = message.error_message.unwrap_or_else(|| "the provider refused it".to_owned());
+        return Err(ApiError::new(axum::http::StatusCode::BAD_GATEWAY, "send_failed", reason).into());
+    }
+    // The document's word for "the provider has it"; delivery follows in the log.
+    let status = if message.provider_message_id.is_some() { "sent" } else { message.status.as_str() };
+    Ok(Json(json!({
+        "success": true, "message_id": message.id, "whatsapp_message_id": message.provider_message_id, "status": status,
+    })))
+}
+
+fn content_of(request: &SendMessageRequest) -> Result<OutboundContent, ApiError> {
+    let text = request.message.clone().filter(|text| !text.trim().is_empty());
+    let media = || {
+        let url = request.media_url.clone().ok_or_else(|| ApiError::invalid("media_url", "is missing"))?;
+        Ok(OutboundMedia { source: MediaSource::Link(url), caption: text.clone(), filename: None, voice: false })
+    };
+    match request.kind.as_deref().unwrap_or("text") {
+        "text" => {
+            let body = text.clone().ok_or_else(|| ApiError::invalid("message", "is missing"))?;
+            Ok(OutboundContent::Text { body, preview_url: true })
+        }
+        "image" => Ok(OutboundContent::Image(media()?)),
+        "document" => Ok(OutboundContent::Document(media()?)),
+        _ => Err(ApiError::invalid("type", "must be text, image or document")),
+    }
+}
+
+fn whatsapp_channel(state: &AppState, caller: &Caller, wanted: Option<Uuid>) -> Result<ChannelHandle, ApiError> {
+    if let Some(id) = wanted {
+        return crate::http::v1::messages::visible_channel(state, caller, id.into());
+    }
+    state
+        .registry
+        .list_active(caller.org_id)
+        .into_iter()
+        .find(|channel| matches!(channel.kind, ChannelKind::WhatsappCloud | ChannelKind::TwilioWhatsapp))
+        .map(ChannelHandle)
+        .ok_or_else(|| ApiError::refused("no_channel", "this organisation has no active WhatsApp channel"))
+}
+
+/// Watches the message until the provider has answered, or the time is up: it is queued all the same.
+async fn wait_for_provider(state: &AppState, caller: &Caller, mut message: Message) -> Result<Message, ApiError> {
+    let deadline = tokio::time::Instant::now() + ANSWER_WAIT;
+    let mut tail = state.tail.clone();
+    let mut seen = tail.get();
+    while message.provider_message_id.is_none() && message.status != MessageStatus::Failed.as_str() {
+        tokio::select! {
+            () = tail.wait_beyond(seen) => {}
+            () = tokio::time::sleep_until(deadline) => break,
+        }
+        seen = tail.get();
+        let mut tx = state.db.tenant(&caller.claims()).await?;
+        if let Some(now) = messages::find(&mut tx, caller.org_id, MessageId(message.id)).await? {
+            message = now;
+        }
+        tx.commit().await?;
+    }
+    Ok(message)
+}
+
+/// S4.7 `GET /api/health`.
+#[utoipa::path(get, path = "/api/health", tag = "operators", security(()),
+    responses((status = 200, description = "`{success, status, active_sessions, uptime}`"), (status = 503)))]
+async fn health(State(state): State<AppState>) -> Result<Json<Value>, DocumentError> {
+    state.db.ping().await?;
+    Ok(Json(json!({
+        "success": true,
+        "status": "healthy",
+        // Linked phones; WhatsApp Cloud and Twilio need no session.
+        "active_sessions": 0,
+        "uptime": state.started_at.elapsed().as_secs(),
+    })))
+}
