@@ -41,7 +41,7 @@ pub use secrets::Secrets;
 pub use server::Server;
 pub use settings::{Setting, settings};
 pub use source::Source;
-pub use values::{Secret, SocketUrl, WebUrl};
+pub use values::{Secret, SocketUrl, WebUrl, parse_duration};
 
 /// The text of `config.default.toml`.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");

@@ -258,6 +258,11 @@ fn parse_units(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
+/// Reads `50ms`, `10s`, `2m`, `1h` or `3d`, for command-line arguments.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    duration::parse(text)
+}
+
 /// Writes a number in the largest unit that gives a whole number. `units` go from large to small, the last is 1.
 fn write_units(value: u64, units: &[(&str, u64)]) -> String {
     units

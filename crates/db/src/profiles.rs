@@ -59,3 +59,11 @@ pub async fn exists(connection: &mut PgConnection, org: OrgId, user: UserId) -> 
         .fetch_one(connection)
         .await?)
 }
+
+/// The tenant's people, by address.
+pub async fn list(connection: &mut PgConnection, org: OrgId) -> Result<Vec<Profile>> {
+    Ok(sqlx::query_as("SELECT * FROM profiles WHERE org_id = $1 ORDER BY email, id")
+        .bind(org.0)
+        .fetch_all(connection)
+        .await?)
+}

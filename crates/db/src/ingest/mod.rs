@@ -105,18 +105,17 @@ struct Waiting {
 }
 
 impl Ingest {
-    /// Starts `writers` writer tasks. The returned handles finish when all [`Ingest`] clones are gone and what
-    /// was waiting is committed.
+    /// Starts `writers` writer tasks. They end when the last handle is gone and what was waiting is committed.
     #[must_use]
-    pub fn start(db: &Db, writers: usize, signals: &CommitSignals) -> (Self, Vec<tokio::task::JoinHandle<()>>) {
-        let (senders, tasks) = (0..writers.max(1))
+    pub fn start(db: &Db, writers: usize, signals: &CommitSignals) -> Self {
+        let writers: Vec<_> = (0..writers.max(1))
             .map(|_| {
                 let (sender, receiver) = mpsc::channel(QUEUE);
-                let writer = Writer::new(db.clone(), signals.clone());
-                (sender, tokio::spawn(run(writer, receiver)))
+                tokio::spawn(run(Writer::new(db.clone(), signals.clone()), receiver));
+                sender
             })
-            .unzip::<_, _, Vec<_>, Vec<_>>();
-        (Self { writers: senders.into() }, tasks)
+            .collect();
+        Self { writers: writers.into() }
     }
 
     /// Stores one delivery. `Ok` means committed.

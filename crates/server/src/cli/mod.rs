@@ -1,0 +1,134 @@
+//! The command line. One file per command.
+
+mod apply;
+mod config;
+mod demo;
+mod keys;
+mod migrate;
+mod serve;
+mod simulate;
+mod token;
+mod user;
+mod webhooks;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use wasel_config::{Config, LogFormat, process_environment};
+
+use crate::app::{Database, Foundation};
+
+#[derive(Parser)]
+#[command(name = "wasel", version, about = "Customer messaging: WhatsApp, SMS and e-mail behind one API")]
+struct Cli {
+    /// A file with settings; `wasel config dump` prints one with all of them.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(serve::Args),
+    /// Run the server with simulated providers and a seeded tenant, to try it out.
+    Demo(demo::Args),
+    /// Run the simulated providers alone.
+    Simulate(simulate::Args),
+    /// Bring the database schema up to date, or print it.
+    Migrate(migrate::Args),
+    /// Declare organisations, users and channels from a file; safe to repeat.
+    Apply(apply::Args),
+    /// Print an access token for a user.
+    Token(token::Args),
+    /// Add people and change passwords.
+    #[command(subcommand)]
+    User(user::Command),
+    /// The inbound ledger.
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
+    /// Check or show the configuration.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// The key that seals secrets in the database.
+    #[command(subcommand)]
+    Keys(keys::Command),
+}
+
+/// Runs the command and turns its error into one line and an exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Both crypto users (HTTP client, database) take this one.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("another crypto provider was installed first");
+    }
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a command's failure is told to the person who typed it")]
+fn print_error(error: &anyhow::Error) {
+    eprintln!("wasel: {error:#}");
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let config = Config::load(cli.config.as_deref(), &process_environment)?;
+    start_logging(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(config, args).await,
+            Command::Demo(args) => demo::run(config, args).await,
+            Command::Simulate(args) => simulate::run(args).await,
+            Command::Migrate(args) => migrate::run(config, args).await,
+            Command::Apply(args) => apply::run(config, args).await,
+            Command::Token(args) => token::run(config, args).await,
+            Command::User(command) => user::run(config, command).await,
+            Command::Webhooks(command) => webhooks::run(config, command).await,
+            Command::Config(command) => config::run(config, command),
+            Command::Keys(command) => keys::run(config, command).await,
+        }
+    })
+}
+
+fn start_logging(config: &Config) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.logging.filter)
+        .map_err(|error| anyhow::anyhow!("logging.filter (WASEL_LOGGING_FILTER): {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.logging.format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.init(),
+    }
+    Ok(())
+}
+
+/// Runs a command on the database, beside a running server or without one.
+async fn with_foundation<T>(config: Config, work: impl AsyncFnOnce(&Foundation) -> Result<T>) -> Result<T> {
+    let database = Database::open_shared(&config).await?;
+    let port = config.server.port;
+    let result = async {
+        let foundation = Foundation::lay(config, &database.options, port).await?;
+        let result = work(&foundation).await;
+        foundation.db.close().await;
+        result
+    }
+    .await;
+    database.close().await?;
+    result
+}
+
+/// Prints a line of a command's result.
+#[expect(clippy::print_stdout, reason = "a command's result goes to its standard output")]
+fn print(line: &str) {
+    println!("{line}");
+}
