@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use wasel_db::Db;
 
-pub use caller::{AuthError, Caller, CallerKind, Identity, Role, identify, resolve};
+pub use caller::{AuthError, Caller, CallerKind, Role, identify, resolve, resolve_token};
 pub(crate) use caller::{bearer, requested_org};
 pub use keys::Jwks;
 pub use membership::{Membership, choose_org};

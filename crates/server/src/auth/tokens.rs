@@ -351,7 +351,9 @@ fn refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
         ErrorKind::ImmatureSignature => TokenError::NotYetValid,
         ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => TokenError::BadSignature,
         ErrorKind::MissingRequiredClaim(_) => TokenError::Malformed("claim exp is missing"),
-        ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => TokenError::Malformed("a claim has the wrong form"),
+        ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
+            TokenError::Malformed("a claim has the wrong form")
+        }
         _ => TokenError::Malformed("it is not a JWT"),
     }
 }
@@ -396,7 +398,10 @@ impl RawClaims {
         Ok(Claims {
             sub,
             role: "authenticated".to_owned(),
-            expires_at: self.exp.and_then(time).ok_or(TokenError::Malformed("claim exp is no time"))?,
+            expires_at: self
+                .exp
+                .and_then(time)
+                .ok_or(TokenError::Malformed("claim exp is no time"))?,
             issued_at: self.iat.and_then(time),
             org_id,
             email: self.email.filter(|email| !email.is_empty()),

@@ -49,17 +49,15 @@ struct TokenQuery {
     grant_type: Option<String>,
 }
 
-/// For `grant_type=password`.
 #[derive(Deserialize, ToSchema)]
-struct PasswordGrantRequest {
+struct TokenRequest {
+    /// For `grant_type=password`.
     email: Option<String>,
+    /// Not possible here; answered with `phone_provider_disabled`.
     phone: Option<String>,
+    /// For `grant_type=password`.
     password: Option<String>,
-}
-
-/// For `grant_type=refresh_token`.
-#[derive(Deserialize, ToSchema)]
-struct RefreshGrantRequest {
+    /// For `grant_type=refresh_token`.
     refresh_token: Option<String>,
 }
 
@@ -236,7 +234,7 @@ impl From<SignInError> for GoTrueError {
         ("grant_type" = String, Query, description = "`password` or `refresh_token`"),
         ("X-Org-Id" = Option<Uuid>, Header, description = "The organization to sign in to"),
     ),
-    request_body = PasswordGrantRequest,
+    request_body = TokenRequest,
     responses(
         (status = 200, body = SessionView),
         (status = 400, body = ErrorView, description = "`invalid_credentials`, `refresh_token_not_found`, `refresh_token_already_used`, `validation_failed`, `bad_json`"),
@@ -255,7 +253,7 @@ async fn token(
     let grant = match grant_type.as_deref() {
         Some("password") => password_grant(&auth, &headers, ip, parse(body)?).await?,
         Some("refresh_token") => {
-            let request: RefreshGrantRequest = parse(body)?;
+            let request: TokenRequest = parse(body)?;
             let token = request.refresh_token.filter(|token| !token.is_empty());
             let token = token.ok_or_else(|| GoTrueError::invalid("refresh_token required"))?;
             sign_in::with_refresh_token(&auth, &token).await?
@@ -277,7 +275,7 @@ async fn password_grant(
     auth: &AuthContext,
     headers: &HeaderMap,
     ip: ClientIp,
-    request: PasswordGrantRequest,
+    request: TokenRequest,
 ) -> Result<Grant, GoTrueError> {
     let Some(email) = request.email.filter(|email| !email.trim().is_empty()) else {
         if request.phone.is_some() {
