@@ -15,7 +15,7 @@ use wasel_db::TenantClaims;
 use wasel_domain::{OrgId, UserId};
 
 use super::membership::Question;
-use super::{AuthContext, Claims, TokenError, Verified};
+use super::{AuthContext, TokenError, Verified};
 
 const ORG_HEADER: &str = "x-org-id";
 
@@ -124,15 +124,6 @@ impl Caller {
     }
 }
 
-/// Who calls, before any tenant is considered.
-#[derive(Clone, Debug)]
-pub enum Identity {
-    /// The anon or publishable key. [`resolve`] refuses it; a surface with something for anybody need not.
-    Anonymous,
-    User(Claims),
-    Service,
-}
-
 /// Why a caller is refused. Surfaces render it in their own shape; as a response it has that of `/v1`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -223,40 +214,35 @@ impl IntoResponse for AuthError {
     }
 }
 
-/// Reads the token: from `Authorization`, else from `apikey`, where Supabase clients put an opaque key for functions.
-pub async fn identify(auth: &AuthContext, headers: &HeaderMap) -> Result<Identity, AuthError> {
-    let token = match headers.get(AUTHORIZATION) {
-        Some(_) => bearer(headers).ok_or_else(|| {
-            AuthError::unauthenticated("Authorization must be `Bearer` and a token.")
-        })?,
-        None => headers
-            .get("apikey")
-            .and_then(|value| value.to_str().ok())
-            .ok_or_else(|| {
-                AuthError::unauthenticated("Send a token: `Authorization: Bearer …`.")
-            })?,
-    };
-    Ok(match auth.tokens.verify(token).await? {
-        Verified::Anonymous => Identity::Anonymous,
-        Verified::User(claims) => Identity::User(claims),
-        Verified::Service => Identity::Service,
-    })
+/// Who calls, before any tenant is considered. [`resolve`] refuses the anon key; a surface with something for anybody
+/// need not.
+pub async fn identify(auth: &AuthContext, headers: &HeaderMap) -> Result<Verified, AuthError> {
+    Ok(auth.tokens.verify(credential(headers)?).await?)
 }
 
-/// Resolves who calls, in which tenant, as what.
+/// Who calls, in which tenant, as what, by a request's headers.
 pub async fn resolve(auth: &AuthContext, headers: &HeaderMap) -> Result<Caller, AuthError> {
-    let claims = match identify(auth, headers).await? {
-        Identity::Anonymous => {
+    resolve_token(auth, credential(headers)?, requested_org(headers)?).await
+}
+
+/// The same for a token that came another way, such as through a socket. `requested` is the tenant asked for.
+pub async fn resolve_token(
+    auth: &AuthContext,
+    token: &str,
+    requested: Option<OrgId>,
+) -> Result<Caller, AuthError> {
+    let claims = match auth.tokens.verify(token).await? {
+        Verified::Anonymous => {
             return Err(AuthError::unauthenticated(
                 "The anon key signs nobody in: send a user's token.",
             ));
         }
-        Identity::User(claims) => Some(claims),
-        Identity::Service => None,
+        Verified::User(claims) => Some(claims),
+        Verified::Service => None,
     };
     let question = Question {
         user: claims.as_ref().map(|claims| claims.sub),
-        requested: requested_org(headers)?,
+        requested,
         claimed: claims.as_ref().and_then(|claims| claims.org_id),
     };
     let standing = auth.standings.find(&auth.db, question).await?;
@@ -273,6 +259,17 @@ pub async fn resolve(auth: &AuthContext, headers: &HeaderMap) -> Result<Caller, 
         token_expires_at: claims.as_ref().map(|claims| claims.expires_at),
         email: claims.and_then(|claims| claims.email),
     })
+}
+
+/// The token: from `Authorization`, else from `apikey`, where Supabase clients put an opaque key for functions.
+fn credential(headers: &HeaderMap) -> Result<&str, AuthError> {
+    if headers.contains_key(AUTHORIZATION) {
+        return bearer(headers).ok_or_else(|| {
+            AuthError::unauthenticated("Authorization must be `Bearer` and a token.")
+        });
+    }
+    let key = headers.get("apikey").and_then(|value| value.to_str().ok());
+    key.ok_or_else(|| AuthError::unauthenticated("Send a token: `Authorization: Bearer …`."))
 }
 
 /// The token of an `Authorization: Bearer` header.

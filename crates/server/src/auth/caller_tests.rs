@@ -113,7 +113,7 @@ async fn authorization_goes_before_apikey() {
     ]);
     assert!(matches!(
         identify(&context, &both).await,
-        Ok(Identity::Service)
+        Ok(Verified::Service)
     ));
     let both = headers(&[
         ("authorization", "Bearer sb_publishable_x"),
@@ -121,7 +121,7 @@ async fn authorization_goes_before_apikey() {
     ]);
     assert!(matches!(
         identify(&context, &both).await,
-        Ok(Identity::Anonymous)
+        Ok(Verified::Anonymous)
     ));
 }
 

@@ -8,6 +8,7 @@
 //! the person is a member. `user_metadata` is the user's own to edit and never asked.
 
 mod caller;
+mod claims;
 #[cfg(test)]
 mod database_tests;
 mod keys;
@@ -23,14 +24,13 @@ use std::sync::Arc;
 
 use wasel_db::Db;
 
-pub use caller::{AuthError, Caller, CallerKind, Identity, Role, identify, resolve};
+pub use caller::{AuthError, Caller, CallerKind, Role, identify, resolve, resolve_token};
 pub(crate) use caller::{bearer, requested_org};
+pub use claims::{Claims, TokenError, Verified};
 pub use keys::Jwks;
 pub use membership::{Membership, choose_org};
 pub use throttle::ClientIp;
-pub use tokens::{
-    AccessToken, ApiKeyRole, Claims, TokenError, TokenSettings, TokenSubject, Tokens, Verified,
-};
+pub use tokens::{AccessToken, ApiKeyRole, TokenSettings, TokenSubject, Tokens};
 pub(crate) use tokens::{app_metadata, user_metadata};
 
 /// What authentication needs. Cheap to clone.

@@ -4,27 +4,26 @@
 //! A 4xx to a refresh signs the user out for good, and so does a 500; whatever is not the token's fault answers 503,
 //! which the client tries again.
 
+mod views;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{FromRef, Query, State};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
-use wasel_db::identity::{self, EndSessions, User};
-use wasel_domain::OrgId;
+use wasel_db::identity::{self, EndSessions};
 
-use crate::auth::sign_in::{self, ACCESS_LIFETIME, Grant, SignInError};
-use crate::auth::{AuthContext, AuthError, Claims, ClientIp, TokenError, Verified};
-use crate::auth::{app_metadata, bearer, requested_org, user_metadata};
+use self::views::{ErrorView, GoTrueError, SessionView, UserView};
+use crate::auth::sign_in::{self, Grant};
+use crate::auth::{AuthContext, Claims, ClientIp, TokenError, Verified, bearer, requested_org};
 
 const TAG: &str = "auth";
 
@@ -49,181 +48,16 @@ struct TokenQuery {
     grant_type: Option<String>,
 }
 
-/// For `grant_type=password`.
 #[derive(Deserialize, ToSchema)]
-struct PasswordGrantRequest {
+struct TokenRequest {
+    /// For `grant_type=password`.
     email: Option<String>,
+    /// Not possible here; answered with `phone_provider_disabled`.
     phone: Option<String>,
+    /// For `grant_type=password`.
     password: Option<String>,
-}
-
-/// For `grant_type=refresh_token`.
-#[derive(Deserialize, ToSchema)]
-struct RefreshGrantRequest {
+    /// For `grant_type=refresh_token`.
     refresh_token: Option<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct SessionView {
-    access_token: String,
-    /// Always `bearer`.
-    token_type: &'static str,
-    /// Seconds.
-    expires_in: u64,
-    /// Seconds since 1970.
-    expires_at: i64,
-    /// Good for one use, and for ten seconds after it.
-    refresh_token: String,
-    user: UserView,
-}
-
-#[derive(Serialize, ToSchema)]
-struct UserView {
-    id: Uuid,
-    aud: &'static str,
-    role: &'static str,
-    email: String,
-    email_confirmed_at: DateTime<Utc>,
-    phone: String,
-    confirmed_at: DateTime<Utc>,
-    last_sign_in_at: Option<DateTime<Utc>>,
-    /// Holds `org_id`, the tenant of the session.
-    app_metadata: Value,
-    user_metadata: Value,
-    identities: Vec<Value>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-    is_anonymous: bool,
-}
-
-#[derive(Serialize, ToSchema)]
-struct ErrorView {
-    /// As in Supabase Auth's list of error codes.
-    code: &'static str,
-    message: String,
-}
-
-impl UserView {
-    fn new(user: User, org: Option<OrgId>) -> Self {
-        Self {
-            id: user.id,
-            aud: "authenticated",
-            role: "authenticated",
-            app_metadata: app_metadata(org),
-            user_metadata: user_metadata(&user),
-            email: user.email,
-            // Whoever made the user vouched for the address.
-            email_confirmed_at: user.created_at,
-            confirmed_at: user.created_at,
-            phone: user.phone.unwrap_or_default(),
-            last_sign_in_at: user.last_sign_in_at,
-            identities: Vec::new(),
-            created_at: user.created_at,
-            updated_at: user.updated_at,
-            is_anonymous: false,
-        }
-    }
-}
-
-impl From<Grant> for SessionView {
-    fn from(grant: Grant) -> Self {
-        Self {
-            access_token: grant.access.token,
-            token_type: "bearer",
-            expires_in: ACCESS_LIFETIME.as_secs(),
-            expires_at: grant.access.expires_at.timestamp(),
-            refresh_token: grant.refresh_token,
-            user: UserView::new(grant.user, grant.org_id),
-        }
-    }
-}
-
-/// A refusal in GoTrue's shape.
-#[derive(Debug)]
-struct GoTrueError {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-}
-
-impl GoTrueError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
-    }
-
-    fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "validation_failed", message)
-    }
-
-    fn try_again() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unexpected_failure",
-            "Unexpected failure, please try again",
-        )
-    }
-}
-
-impl IntoResponse for GoTrueError {
-    fn into_response(self) -> Response {
-        let body = Json(ErrorView {
-            code: self.code,
-            message: self.message,
-        });
-        (
-            self.status,
-            [("x-supabase-api-version", "2024-01-01")],
-            body,
-        )
-            .into_response()
-    }
-}
-
-impl From<wasel_db::Error> for GoTrueError {
-    fn from(error: wasel_db::Error) -> Self {
-        tracing::error!(%error, "the identity could not use the database");
-        Self::try_again()
-    }
-}
-
-impl From<AuthError> for GoTrueError {
-    fn from(error: AuthError) -> Self {
-        Self::new(error.status, error.code, error.message)
-    }
-}
-
-impl From<SignInError> for GoTrueError {
-    fn from(error: SignInError) -> Self {
-        let bad = |code, message: &str| Self::new(StatusCode::BAD_REQUEST, code, message);
-        match error {
-            SignInError::InvalidCredentials => {
-                bad("invalid_credentials", "Invalid login credentials")
-            }
-            SignInError::RefreshTokenNotFound => bad(
-                "refresh_token_not_found",
-                "Invalid Refresh Token: Refresh Token Not Found",
-            ),
-            SignInError::RefreshTokenAlreadyUsed => bad(
-                "refresh_token_already_used",
-                "Invalid Refresh Token: Already Used",
-            ),
-            SignInError::TooManyAttempts => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "over_request_rate_limit",
-                "Request rate limit reached",
-            ),
-            SignInError::Org(error) => error.into(),
-            SignInError::Database(error) => error.into(),
-            SignInError::Password(_) | SignInError::Issue(_) => {
-                tracing::error!(%error, "signing in failed inside");
-                Self::try_again()
-            }
-        }
-    }
 }
 
 /// Sign in, or renew a session
@@ -236,7 +70,7 @@ impl From<SignInError> for GoTrueError {
         ("grant_type" = String, Query, description = "`password` or `refresh_token`"),
         ("X-Org-Id" = Option<Uuid>, Header, description = "The organization to sign in to"),
     ),
-    request_body = PasswordGrantRequest,
+    request_body = TokenRequest,
     responses(
         (status = 200, body = SessionView),
         (status = 400, body = ErrorView, description = "`invalid_credentials`, `refresh_token_not_found`, `refresh_token_already_used`, `validation_failed`, `bad_json`"),
@@ -255,7 +89,7 @@ async fn token(
     let grant = match grant_type.as_deref() {
         Some("password") => password_grant(&auth, &headers, ip, parse(body)?).await?,
         Some("refresh_token") => {
-            let request: RefreshGrantRequest = parse(body)?;
+            let request: TokenRequest = parse(body)?;
             let token = request.refresh_token.filter(|token| !token.is_empty());
             let token = token.ok_or_else(|| GoTrueError::invalid("refresh_token required"))?;
             sign_in::with_refresh_token(&auth, &token).await?
@@ -277,7 +111,7 @@ async fn password_grant(
     auth: &AuthContext,
     headers: &HeaderMap,
     ip: ClientIp,
-    request: PasswordGrantRequest,
+    request: TokenRequest,
 ) -> Result<Grant, GoTrueError> {
     let Some(email) = request.email.filter(|email| !email.trim().is_empty()) else {
         if request.phone.is_some() {
