@@ -1,6 +1,8 @@
 -- Roles, claims and helper functions. Everything here is created only where missing, so that the same file runs
 -- on plain Postgres, on a Supabase project (which has the roles and auth.* already), and twice.
 
+SET search_path = public;
+
 DO $$
 BEGIN
     IF current_setting('server_version_num')::int < 150000 THEN

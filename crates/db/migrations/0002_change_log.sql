@@ -1,6 +1,8 @@
 -- The change feed. Statement-level triggers copy every change of a streamed table here, whoever's SQL made it.
 -- How the reader stays gap-free without a lock: docs/decisions/0001-gap-free-change-feed.md.
 
+SET search_path = public;
+
 CREATE SEQUENCE IF NOT EXISTS wasel.change_seq AS bigint CACHE 1;
 
 CREATE TABLE IF NOT EXISTS change_log (

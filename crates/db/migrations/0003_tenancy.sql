@@ -1,5 +1,7 @@
 -- Tenants, their people, and the rules that keep them apart.
 
+SET search_path = public;
+
 CREATE TABLE IF NOT EXISTS organizations (
     id         uuid        PRIMARY KEY,
     -- Every table has org_id, so that one policy and one trigger fit all.

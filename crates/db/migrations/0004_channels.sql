@@ -1,5 +1,7 @@
 -- Connected accounts at providers, and who may see which.
 
+SET search_path = public;
+
 CREATE TABLE IF NOT EXISTS channels (
     org_id        uuid        NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
     id            uuid        NOT NULL,

@@ -1,5 +1,7 @@
 -- Customers and the threads with them.
 
+SET search_path = public;
+
 CREATE TABLE IF NOT EXISTS contacts (
     org_id       uuid        NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
     id           uuid        NOT NULL,

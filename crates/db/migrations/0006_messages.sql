@@ -1,5 +1,7 @@
 -- The one log: every message, inbound and outbound, every channel, every provider.
 
+SET search_path = public;
+
 CREATE TABLE IF NOT EXISTS messages (
     org_id              uuid        NOT NULL,
     id                  uuid        NOT NULL,

@@ -1,5 +1,7 @@
 -- The inbound ledger: every authentic webhook request, committed before it is acknowledged.
 
+SET search_path = public;
+
 CREATE TABLE IF NOT EXISTS webhook_events (
     org_id      uuid        NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
     id          uuid        NOT NULL,

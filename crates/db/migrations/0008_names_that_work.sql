@@ -1,6 +1,8 @@
 -- The documents' own names over the one schema. Each shape is one function from a row of ours to a row of
 -- theirs: the view applies it to the table, the change feed to a logged row, so both always agree.
 
+SET search_path = public;
+
 CREATE OR REPLACE FUNCTION wasel.document_status(status text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE status WHEN 'received' THEN 'delivered' WHEN 'unknown' THEN 'sending' ELSE status END

@@ -189,3 +189,8 @@ pub async fn update_read(
     .await?;
     Ok(find(connection, org, id).await?.map(|conversation| (conversation, done.rows_affected() > 0)))
 }
+
+/// Whether there is any conversation at all.
+pub async fn any(tx: &mut crate::SystemTx) -> Result<bool> {
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM conversations)").fetch_one(&mut **tx).await?)
+}

@@ -86,10 +86,16 @@ impl Db {
                 // A broken connection shows at its next statement; a ping before each costs a round trip.
                 .test_before_acquire(false)
         };
-        let tenants = pool(sizes.tenants).connect_lazy_with(options.clone());
+        // Names are those of `public` whatever the user is called: a user `wasel` would otherwise find schema `wasel`
+        // first.
+        let tenants = pool(sizes.tenants)
+            .after_connect(|connection, _| {
+                Box::pin(async move { sqlx::raw_sql("SET search_path = public").execute(connection).await.map(drop) })
+            })
+            .connect_lazy_with(options.clone());
         let system = pool(sizes.system)
             .after_connect(|connection, _| {
-                Box::pin(async move { sqlx::raw_sql("SET ROLE service_role").execute(connection).await.map(drop) })
+                Box::pin(async move { sqlx::raw_sql("SET search_path = public; SET ROLE service_role").execute(connection).await.map(drop) })
             })
             .connect_lazy_with(options.clone());
         let ingest = pool(sizes.ingest)
@@ -98,7 +104,7 @@ impl Db {
                     // Every join here is a small batch against an index. Left to itself the planner, asked while
                     // the tables are still empty, settles on sequential scans and keeps them.
                     sqlx::raw_sql(
-                        "SET ROLE service_role; SET enable_seqscan = off; SET enable_hashjoin = off; \
+                        "SET search_path = public; SET ROLE service_role; SET enable_seqscan = off; SET enable_hashjoin = off; \
                          SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off",
                     )
                     .execute(connection)

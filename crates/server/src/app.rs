@@ -123,7 +123,10 @@ fn tokens(config: &mut Config, public_url: &str, news: &mut Vec<String>) -> Resu
     let settings = |config: &Config| -> Result<TokenSettings> {
         Ok(TokenSettings {
             jwt_secret: secret.clone(),
-            jwks: config.auth.jwks_url.as_ref().map(|url| Jwks::new(url.clone().into(), http_client(config))),
+            jwks: match &config.auth.jwks_url {
+                Some(url) => Some(Jwks::new(url.as_str().parse().context("JWKS_URL")?, http_client(config))),
+                None => None,
+            },
             anon_key: config.auth.supabase_anon_key.as_ref().map(|key| key.expose().to_owned()),
             service_role_key: config.auth.supabase_service_role_key.as_ref().map(|key| key.expose().to_owned()),
             public_url: public_url.parse().context("PUBLIC_URL")?,
@@ -180,6 +183,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// What was made at the first start, in words.
     pub news: Vec<String>,
+    sealer: Arc<Sealer>,
     database: Database,
     serving: JoinHandle<std::io::Result<()>>,
     jobs: Vec<JoinHandle<()>>,
@@ -194,6 +198,7 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
     let database = Database::open(&config).await?;
     let mut foundation = Foundation::lay(config, &database.options, address.port()).await?;
     let news = std::mem::take(&mut foundation.news);
+    let sealer = foundation.sealer.clone();
     let (state, tail) = assemble(foundation, demo).await?;
     let (signals, shutdown) = (state.signals.clone(), state.shutdown.clone());
     let unprompted = || Arc::new(Notify::new());
@@ -212,7 +217,7 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
     let serving = tokio::spawn(async move {
         axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
     });
-    Ok(Running { state, address, news, database, serving, jobs })
+    Ok(Running { state, address, news, sealer, database, serving, jobs })
 }
 
 /// Puts the state together; nothing runs yet but the ingest writers.
@@ -269,6 +274,21 @@ impl Tools {
 }
 
 impl Running {
+    /// For what a command does beside the server, in the same process.
+    #[must_use]
+    pub fn foundation(&self) -> Foundation {
+        let state = &self.state;
+        Foundation {
+            config: state.config.clone(),
+            db: state.db.clone(),
+            sealer: self.sealer.clone(),
+            tokens: state.auth.tokens.clone(),
+            providers: state.providers.clone(),
+            public_url: state.public_url.clone(),
+            news: Vec::new(),
+        }
+    }
+
     /// Stops in order: no new connections, open requests and sends finish (within the grace), then the database.
     pub async fn stop(self) -> Result<()> {
         let grace = self.state.config.server.shutdown_grace;

@@ -3,7 +3,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use wasel_config::Config;
@@ -11,7 +10,7 @@ use wasel_simulator::{CustomerSend, MetaNumber, Simulator, TwilioAccount, Twilio
 
 use super::apply::{self, Declaration};
 use super::{print, serve};
-use crate::app::{self, Foundation};
+use crate::app;
 use crate::http::page::DemoAccess;
 
 #[derive(clap::Args)]
@@ -66,8 +65,7 @@ pub async fn run(mut config: Config, args: Args) -> Result<()> {
     };
     let running = app::start(config, Some(access)).await?;
     let declared: Declaration = toml::from_str(&declaration()).context("the demo's own declaration")?;
-    let foundation = Foundation::of_running(&running)?;
-    apply::apply(&foundation, &declared).await?;
+    apply::apply(&running.foundation(), &declared).await?;
     running.state.registry.reload().await?;
     let base = format!("http://{}", running.address);
     seed(&simulator, &running, &base).await?;
@@ -124,8 +122,9 @@ async fn seed(simulator: &Simulator, running: &app::Running, base: &str) -> Resu
         access_token: ACCESS_TOKEN.to_owned(),
         app_secret: APP_SECRET.to_owned(),
         verify_token: VERIFY_TOKEN.to_owned(),
-        webhook_url: Some(format!("{base}/api/webhooks/whatsapp")),
-        ..MetaNumber::default()
+        webhook_url: format!("{base}/api/webhooks/whatsapp"),
+        verified_name: "Wasel demo".to_owned(),
+        templates: Vec::new(),
     })?;
     world.register_twilio_account(TwilioAccount {
         account_sid: ACCOUNT_SID.to_owned(),
@@ -133,23 +132,29 @@ async fn seed(simulator: &Simulator, running: &app::Running, base: &str) -> Resu
         numbers: vec![TwilioNumber {
             number: SMS_NUMBER.to_owned(),
             channel: TwilioChannel::Sms,
-            webhook_url: Some(format!("{base}/api/webhooks/twilio")),
+            webhook_url: format!("{base}/api/webhooks/twilio"),
+            fallback_url: String::new(),
         }],
-        ..TwilioAccount::default()
+        api_keys: Vec::new(),
+        messaging_services: Vec::new(),
+        contents: Vec::new(),
     })?;
     let mut settings = world.settings();
     // Slow enough to watch the ticks change.
-    settings.delivered_after = Some(Duration::from_millis(700));
-    settings.read_after = Some(Duration::from_secs(3));
+    settings.delivered_after_ms = Some(700);
+    settings.read_after_ms = Some(3000);
     world.set_settings(settings);
-    if running.has_conversations().await? {
+    let mut tx = running.state.db.system().await?;
+    let seeded = wasel_db::conversations::any(&mut tx).await?;
+    tx.commit().await?;
+    if seeded {
         return Ok(());
     }
     for (number, name, messages) in SEED {
         let line = if number.starts_with("+1") { SMS_NUMBER } else { PHONE_NUMBER_ID };
         for message in messages {
             let mut send = CustomerSend::text(line, number, *message);
-            send.name = Some((*name).to_owned());
+            send.profile_name = Some((*name).to_owned());
             world.send_as_customer(send)?;
         }
     }

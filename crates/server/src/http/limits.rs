@@ -63,7 +63,7 @@ pub async fn limit_api(State(state): State<AppState>, request: Request, next: Ne
 
 /// The caller's address: the entry that our own outermost proxy added to X-Forwarded-For, else the peer.
 #[must_use]
-pub fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, trusted_hops: u32) -> Option<IpAddr> {
+pub fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, trusted_hops: u8) -> Option<IpAddr> {
     if trusted_hops == 0 {
         return peer;
     }
@@ -76,7 +76,7 @@ pub fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, trusted_hops: u
         .collect();
     forwarded
         .len()
-        .checked_sub(trusted_hops as usize)
+        .checked_sub(usize::from(trusted_hops))
         .and_then(|index| forwarded[index].parse().ok())
         .or(peer)
 }
@@ -104,7 +104,7 @@ async fn take(state: &AppState, caller: &Caller, key: String, allowed: u32, mess
 mod tests {
     use super::*;
 
-    fn address(forwarded: &str, hops: u32) -> Option<IpAddr> {
+    fn address(forwarded: &str, hops: u8) -> Option<IpAddr> {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", forwarded.parse().unwrap());
         client_address(&headers, Some("10.0.0.1".parse().unwrap()), hops)

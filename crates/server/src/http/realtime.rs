@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use axum::Json;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
@@ -19,7 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use wasel_realtime::{Authorizer, Claims, ConnectParams, ErrorCode, Frame, TokenError, Vsn};
 
-use crate::auth::{self, AuthContext, AuthError, Caller};
+use crate::auth::{self, AuthContext, AuthError, Caller, Verified};
 use crate::state::AppState;
 
 /// An idle connection costs about this much; axum's default buffers cost 131 KB.
@@ -74,16 +74,10 @@ async fn connect(
 
 /// The claims of an apikey that signs somebody in; `None` for the anon key, which alone opens nothing.
 async fn identify(auth: &AuthContext, apikey: &str) -> Result<Option<Claims>, AuthError> {
-    match auth::identify(auth, &bearer(apikey)).await? {
-        auth::Identity::User(_) => Ok(Some(claims_of(&auth::resolve(auth, &bearer(apikey)).await?))),
-        auth::Identity::Anonymous | auth::Identity::Service => Ok(None),
+    match auth.tokens.verify(apikey).await? {
+        Verified::User(_) => Ok(Some(claims_of(&auth::resolve_token(auth, apikey, None).await?))),
+        Verified::Anonymous | Verified::Service => Ok(None),
     }
-}
-
-fn bearer(token: &str) -> HeaderMap {
-    HeaderValue::from_str(&format!("Bearer {token}"))
-        .map(|value| HeaderMap::from_iter([(axum::http::header::AUTHORIZATION, value)]))
-        .unwrap_or_default()
 }
 
 fn claims_of(caller: &Caller) -> Claims {
@@ -102,7 +96,7 @@ pub struct SocketAuthorizer(pub AuthContext);
 #[async_trait]
 impl Authorizer for SocketAuthorizer {
     async fn authorize(&self, token: &str) -> Result<Claims, TokenError> {
-        let caller = auth::resolve(&self.0, &bearer(token)).await.map_err(|error| {
+        let caller = auth::resolve_token(&self.0, token, None).await.map_err(|error| {
             let code = match (error.status, error.code) {
                 (StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR, _) => ErrorCode::UnknownErrorOnChannel,
                 (_, "token_expired" | "token_invalid") => ErrorCode::InvalidJwtToken,

@@ -92,7 +92,7 @@ async fn send(
 
 fn content_of(request: &SendMessageRequest) -> Result<OutboundContent, ApiError> {
     let text = request.message.clone().filter(|text| !text.trim().is_empty());
-    let media = || {
+    let media = || -> Result<OutboundMedia, ApiError> {
         let url = request.media_url.clone().ok_or_else(|| ApiError::invalid("media_url", "is missing"))?;
         Ok(OutboundMedia { source: MediaSource::Link(url), caption: text.clone(), filename: None, voice: false })
     };
