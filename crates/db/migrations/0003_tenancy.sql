@@ -130,10 +130,9 @@ CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON profiles FOR EACH ROW EXECUTE F
 CALL wasel.protect('organizations', '{}');
 CALL wasel.protect('profiles', '{}');
 CALL wasel.protect('change_log', '{}');
+CALL wasel.protect('change_log_default', '{}');
 -- Read through the API, which knows an agent's channels; never straight.
-REVOKE SELECT ON change_log FROM authenticated;
-ALTER TABLE change_log_default ENABLE ROW LEVEL SECURITY;
-ALTER TABLE change_log_default FORCE ROW LEVEL SECURITY;
+REVOKE SELECT ON change_log, change_log_default FROM authenticated;
 GRANT USAGE ON SEQUENCE wasel.change_seq TO service_role;
 GRANT SELECT ON wasel.change_seq TO service_role;
 GRANT SELECT, INSERT, UPDATE, DELETE ON wasel.users, wasel.auth_sessions, wasel.refresh_tokens TO service_role;
