@@ -69,7 +69,11 @@ pub struct PoolSizes {
 
 impl Default for PoolSizes {
     fn default() -> Self {
-        Self { tenants: 16, system: 10, ingest: 2 }
+        Self {
+            tenants: 16,
+            system: 10,
+            ingest: 2,
+        }
     }
 }
 
@@ -90,12 +94,22 @@ impl Db {
         // first.
         let tenants = pool(sizes.tenants)
             .after_connect(|connection, _| {
-                Box::pin(async move { sqlx::raw_sql("SET search_path = public").execute(connection).await.map(drop) })
+                Box::pin(async move {
+                    sqlx::raw_sql("SET search_path = public")
+                        .execute(connection)
+                        .await
+                        .map(drop)
+                })
             })
             .connect_lazy_with(options.clone());
         let system = pool(sizes.system)
             .after_connect(|connection, _| {
-                Box::pin(async move { sqlx::raw_sql("SET search_path = public; SET ROLE service_role").execute(connection).await.map(drop) })
+                Box::pin(async move {
+                    sqlx::raw_sql("SET search_path = public; SET ROLE service_role")
+                        .execute(connection)
+                        .await
+                        .map(drop)
+                })
             })
             .connect_lazy_with(options.clone());
         let ingest = pool(sizes.ingest)
@@ -113,7 +127,12 @@ impl Db {
                 })
             })
             .connect_lazy_with(options.clone());
-        Self { tenants, system, ingest, options }
+        Self {
+            tenants,
+            system,
+            ingest,
+            options,
+        }
     }
 
     /// A transaction under row-level security, for the tenant and person in `claims`.
