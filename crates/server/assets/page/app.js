@@ -6,7 +6,7 @@
 
 const WORDS = {
   en: {
-    signIn: 'Sign in', signOut: 'Sign out', email: 'E-mail', password: 'Password', conversations: 'Conversations', search: 'Search name, number, text',
+    signIn: 'Sign in', signOut: 'Sign out', email: 'E-mail', password: 'Password', conversations: 'Conversations', search: 'Search',
     show: 'Show', active: 'Open', archived: 'Archived', blocked: 'Blocked', all: 'All', loadMore: 'Load more', loadOlder: 'Load older messages',
     none: 'No conversations yet. They appear here when a customer writes.', noMatch: 'Nothing matches.', chooseOne: 'Choose a conversation.', back: 'Back to the list',
     messages: 'Messages', write: 'Write a message', send: 'Send', live: 'Live', reconnecting: 'Reconnecting…', today: 'Today', yesterday: 'Yesterday', unread: 'unread',
@@ -24,7 +24,7 @@ const WORDS = {
     delay: 'Slow provider, 3 s', rate_limited: 'Too many requests (429)', server_error: 'Provider down (500)', expired_token: 'Expired token (401)',
   },
   ar: {
-    signIn: 'تسجيل الدخول', signOut: 'خروج', email: 'البريد الإلكتروني', password: 'كلمة المرور', conversations: 'المحادثات', search: 'بحث بالاسم أو الرقم أو النص',
+    signIn: 'تسجيل الدخول', signOut: 'خروج', email: 'البريد الإلكتروني', password: 'كلمة المرور', conversations: 'المحادثات', search: 'بحث',
     show: 'عرض', active: 'المفتوحة', archived: 'المؤرشفة', blocked: 'المحظورة', all: 'الكل', loadMore: 'عرض المزيد', loadOlder: 'عرض رسائل أقدم',
     none: 'لا محادثات بعد. تظهر هنا عندما يكتب أحد العملاء.', noMatch: 'لا نتائج مطابقة.', chooseOne: 'اختر محادثة.', back: 'العودة إلى القائمة',
     messages: 'الرسائل', write: 'اكتب رسالة', send: 'إرسال', live: 'مباشر', reconnecting: 'جارٍ إعادة الاتصال…', today: 'اليوم', yesterday: 'أمس', unread: 'غير مقروءة',
@@ -119,7 +119,17 @@ function sendOnEnter(textarea) {
   });
 }
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const atBottom = (el) => el.scrollHeight - el.scrollTop - el.clientHeight < 80;
+const toEnd = (el) => { el.scrollTop = el.scrollHeight; };
+/** Whoever reads at the end stays there when messages come, pictures load or the box changes; scrolling up lets go. */
+function keepAtEnd(scroller) {
+  let [stick, top] = [true, 0];
+  scroller.addEventListener('scroll', () => {
+    stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80 || (stick && scroller.scrollTop >= top);
+    top = scroller.scrollTop;
+  });
+  const observer = new ResizeObserver(() => { if (stick) toEnd(scroller); });
+  for (const el of [scroller, ...scroller.children]) observer.observe(el);
+}
 
 /** randomUUID exists only on https and localhost; this page may be read over plain http in a private network. */
 function uuid() {
@@ -143,9 +153,7 @@ async function request(url, options) {
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
-  const problem = new Problem(response.status, body.error?.code ?? body.code, body.error?.message ?? body.message ?? response.statusText);
-  problem.retryAfter = Number(response.headers.get('retry-after')) || null;
-  throw problem;
+  throw new Problem(response.status, body.error?.code ?? body.code, body.error?.message ?? body.message ?? response.statusText);
 }
 const json = (method, body) => ({ method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
 
@@ -222,6 +230,7 @@ function learn(map, row, before) {
 function learnMessage(row, before) {
   // The bubble shown while sending gives way to the message it became.
   if (row.request_id) messages.delete(`local:${row.request_id}`);
+  if (row.reactions) reactions.delete(`${row.channel_id} ${row.provider_message_id}`);
   for (const { actor, emoji } of row.reactions ?? []) learnReaction(row.channel_id, row.provider_message_id, actor, emoji);
   learn(messages, row, before);
 }
@@ -285,7 +294,8 @@ async function open(id) {
   draw();
   if (!id || !session) return;
   try {
-    if (!conversations.has(id)) learn(conversations, await get(`/v1/conversations/${id}`), writes);
+    const before = writes;
+    if (!conversations.has(id)) learn(conversations, await get(`/v1/conversations/${id}`), before);
     await loadThread(id);
     phone?.follow(conversations.get(id));
     await markRead();
@@ -295,7 +305,8 @@ async function open(id) {
 }
 async function markRead() {
   const conversation = conversations.get(openId);
-  if (!conversation?.unread_count || document.visibilityState !== 'visible') return;
+  const seen = document.visibilityState === 'visible' && $('scroller').offsetParent;
+  if (!conversation?.unread_count || !seen) return;
   const before = writes;
   try {
     learn(conversations, await (await api(`/v1/conversations/${openId}/read`, json('POST', {}))).json(), before);
@@ -387,7 +398,7 @@ function apply({ table, op, record, old_record }) {
   } else if (table === 'message_reactions') {
     learnReaction(record.channel_id, record.target_provider_message_id, record.actor, record.emoji);
   } else if (table === 'media' && record.status !== 'pending') {
-    files.get(record.id)?.load();
+    files.get(record.id)?.wake?.();
   }
 }
 function announce(message) {
@@ -422,8 +433,8 @@ function drawList() {
     make: () => h('li', {}, h('a', {
       class: 'conversation', href: `#${c.id}`, 'data-testid': 'conversation', 'data-id': c.id, 'aria-current': c.id === openId && 'true',
     },
-    h('span', { class: 'avatar', 'aria-hidden': 'true' }, [...titleOf(c)].find((sign) => /[\p{L}\p{N}]/u.test(sign)) ?? '#'),
-    h('bdi', { class: 'name' }, titleOf(c)),
+    h('span', { class: 'avatar', 'aria-hidden': 'true' }, [...titleOf(c)].find((sign) => /\p{L}/u.test(sign)) ?? '#'),
+    h('span', { class: 'name', dir: 'auto' }, titleOf(c)),
     c.last_message_at && h('time', { datetime: c.last_message_at }, dayOf(c.last_message_at) === today ? clock(c.last_message_at) : inWords(c.last_message_at, { day: 'numeric', month: 'short' })),
     h('span', { class: 'last', dir: 'auto' }, c.last_message || '…'),
     c.unread_count > 0 ? h('span', { class: 'badge' }, inNumber(c.unread_count), h('span', { class: 'unseen' }, ` ${t('unread')}`)) : h('span'),
@@ -443,7 +454,7 @@ function drawThread() {
   if (!conversation) return;
   const channel = channels.get(conversation.channel_id);
   $('thread-title').textContent = titleOf(conversation);
-  $('thread-about').replaceChildren(h('bdi', {}, channel?.name ?? ''), ' · ', h('bdi', { dir: 'ltr' }, conversation.phone_number ?? ''));
+  $('thread-about').replaceChildren(h('bdi', {}, channel?.name ?? ''), ...(conversation.customer_name && conversation.phone_number ? [' · ', h('bdi', { dir: 'ltr' }, conversation.phone_number)] : []));
   const closed = hasWindow(conversation) && !windowOpen(conversation);
   $('window').classList.toggle('closed', closed);
   $('window').textContent = closed ? t('windowClosed') : hasWindow(conversation)
@@ -463,9 +474,7 @@ function drawThread() {
     const { written, updated_at, ...shown } = message;
     items.push({ key: message.id, data: [shown, emojis, quoted && summary(quoted)], make: () => bubble(message, emojis, quoted) });
   }
-  const stick = atBottom($('scroller'));
   reconcile($('messages'), items);
-  if (stick) $('scroller').scrollTop = $('scroller').scrollHeight;
   $('older').hidden = !threadCursor;
 }
 function summary(message) {
@@ -507,7 +516,7 @@ function contentOf(message) {
         h('a', { href: map, target: '_blank', rel: 'noopener noreferrer', dir: 'ltr' }, place)];
     }
     case 'contacts':
-      return [text, choices((content.contacts ?? []).map((card) =>
+      return [!content.contacts?.length && text, choices((content.contacts ?? []).map((card) =>
         [card.name?.formatted_name, ...(card.phones ?? []).map((entry) => `\u2066${entry.phone ?? ''}\u2069`)].filter(Boolean).join(' · ')))];
     case 'interactive': {
       const action = content.interactive?.action ?? {};
@@ -549,17 +558,18 @@ async function loadFile(id, file, kind, label) {
       const blob = await (await api(`/v1/media/${encodeURIComponent(id)}`)).blob();
       if (files.get(id) !== file) return;
       file.url = URL.createObjectURL(blob);
-      const settle = () => { if (atBottom($('scroller'))) $('scroller').scrollTop = $('scroller').scrollHeight; };
       const download = h('a', { href: file.url, download: label }, `${t('download')}: ${label}`);
       const type = blob.type.split('/')[0];
-      const stick = atBottom($('scroller'));
-      if (type === 'image') file.el.replaceChildren(h('img', { src: file.url, alt: label, onload: () => { if (stick) $('scroller').scrollTop = $('scroller').scrollHeight; } }));
-      else if (type === 'audio' || type === 'video') file.el.replaceChildren(h(type, { src: file.url, controls: true, 'aria-label': label, onloadedmetadata: settle }));
+      if (type === 'image') file.el.replaceChildren(h('img', { src: file.url, alt: label }));
+      else if (type === 'audio' || type === 'video') file.el.replaceChildren(h(type, { src: file.url, controls: true, 'aria-label': label }));
       else file.el.replaceChildren(download);
       break;
     } catch (error) {
-      // 409: the server is still fetching it from the provider.
-      if (error.status === 409 && tries < 30) { await pause((error.retryAfter ?? 1) * 1000); continue; }
+      // 409: the server is still fetching it from the provider. The feed tells when it has; asking again is for its lapses.
+      if (error.status === 409 && tries < 30) {
+        await Promise.race([pause(4000), new Promise((resolve) => { file.wake = resolve; })]);
+        continue;
+      }
       file.el.replaceChildren(h('span', { class: 'error' }, t('mediaLost')), ' ', h('button', { type: 'button', onclick: () => file.load() }, t('again')));
       break;
     }
@@ -577,7 +587,7 @@ async function send(conversation, body, key = uuid()) {
     drawNow();
   };
   show({ status: 'queued' });
-  $('scroller').scrollTop = $('scroller').scrollHeight;
+  toEnd($('scroller'));
   const before = writes;
   try {
     const options = json('POST', { conversation_id: conversation.id, content: { type: 'text', body }, request_id: key });
@@ -643,9 +653,7 @@ async function startPhone(base) {
     const last = [...thread.values()];
     const items = last.map((m) => ({ key: m.id, data: m, make: () => simBubble(m) }));
     if (typingUntil > Date.now()) items.push({ key: 'typing', data: '', make: () => h('li', { class: 'day' }, t('typing')) });
-    const stick = atBottom($('sim-messages'));
     reconcile($('sim-messages'), items);
-    if (stick) $('sim-messages').scrollTop = $('sim-messages').scrollHeight;
   }
   function simBubble(m) {
     const own = m.origin === 'customer';
@@ -679,7 +687,7 @@ async function startPhone(base) {
     for (const message of list) thread.set(message.id, message);
     typingUntil = 0;
     drawPhone();
-    $('sim-messages').scrollTop = $('sim-messages').scrollHeight;
+    toEnd($('sim-scroller'));
   }
   const sendAs = (content) => tell('/send', json('POST', { line: line(), from: customer(), ...content }));
   const quick = {
@@ -829,6 +837,7 @@ $('language').addEventListener('click', () => {
 });
 $('phone-toggle').addEventListener('click', () => {
   document.body.dataset.view = document.body.dataset.view === 'phone' ? (openId ? 'thread' : 'list') : 'phone';
+  markRead();
 });
 // The open conversation is in the address, so that Back, reload and links work.
 const fromAddress = () => decodeURIComponent(location.hash.slice(1)) || null;
@@ -838,6 +847,8 @@ for (const name of ['focus', 'visibilitychange']) window.addEventListener(name, 
 // The 24-hour window closes and days change without anybody writing.
 setInterval(draw, 30_000);
 
+keepAtEnd($('scroller'));
+keepAtEnd($('sim-scroller'));
 applyLanguage();
 openId = fromAddress();
 if (openId) document.body.dataset.view = 'thread';
