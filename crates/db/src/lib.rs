@@ -113,6 +113,8 @@ impl Db {
             })
             .connect_lazy_with(options.clone());
         let ingest = pool(sizes.ingest)
+            // Requests are waiting for the answer; better "later" soon than "stored" late.
+            .acquire_timeout(Duration::from_secs(2))
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     // Every join here is a small batch against an index. Left to itself the planner, asked while

@@ -17,8 +17,10 @@ use crate::consents::{self, NewConsent};
 use crate::messages::{self, NewInbound, StatusUpdate};
 use crate::{Db, Error, Result, contacts, ledger, media, reactions};
 
-/// Repeats of a group after a deadlock or a broken connection, before the requesters are told.
-const RETRIES: u32 = 3;
+/// Repeats of a group after another transaction got in its way, before the requesters are told.
+const CONFLICT_RETRIES: u32 = 3;
+/// Repeats on a new connection after one broke: a provider would rather hear "later" than wait.
+const CONNECTION_RETRIES: u32 = 1;
 
 pub(super) struct Writer {
     db: Db,
@@ -101,8 +103,14 @@ impl Writer {
                     // Whatever went wrong, what the cache says may be why (a row erased meanwhile).
                     self.cache.clear();
                     attempt += 1;
-                    let stale = matches!(error, Error::Constraint { .. }) && attempt == 1;
-                    if attempt > RETRIES || !(is_transient(&error) || stale) {
+                    let allowed = match &error {
+                        error if error.is_unavailable() => CONNECTION_RETRIES,
+                        error if error.is_conflict() => CONFLICT_RETRIES,
+                        // The cache named a row that is gone.
+                        Error::Constraint { .. } => 1,
+                        _ => 0,
+                    };
+                    if attempt > allowed {
                         return Err(error);
                     }
                 }
