@@ -100,8 +100,12 @@ export class Process {
   /** Asks it to stop and waits until it has. */
   async stop() {
     if (this.isRunning) this.child.kill('SIGTERM');
-    const late = sleep(STOP_PATIENCE).then(() => 'late');
+    let timer;
+    const late = new Promise((resolve) => {
+      timer = setTimeout(() => resolve('late'), STOP_PATIENCE);
+    });
     const end = await Promise.race([this.ended, late]);
+    clearTimeout(timer);
     process.removeListener('exit', this.#abandon);
     if (end !== 'late') return end;
     this.child.kill('SIGKILL');
