@@ -4,6 +4,7 @@
 #![no_main]
 
 use bytes::Bytes;
+use chrono::DateTime;
 use http::{HeaderMap, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
@@ -43,6 +44,7 @@ fuzz_target!(|data: &[u8]| {
             url,
             headers: &headers,
             body: &body,
+            received_at: DateTime::UNIX_EPOCH,
         };
         for event in provider.parse(&request).into_iter().flatten() {
             assert!(!event.routes.is_empty(), "an event that belongs to nobody");

@@ -4,6 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use chrono::DateTime;
 use http::{HeaderMap, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
@@ -38,6 +39,7 @@ fuzz_target!(|data: &[u8]| {
         url: "https://wasel.example/api/webhooks/whatsapp",
         headers: &headers,
         body: &body,
+        received_at: DateTime::UNIX_EPOCH,
     };
     let events = PROVIDER.parse(&request);
     assert_eq!(events, PROVIDER.parse(&request), "not the same twice");

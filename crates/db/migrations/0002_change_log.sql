@@ -26,7 +26,9 @@ CREATE TABLE IF NOT EXISTS change_log_default PARTITION OF change_log DEFAULT;
 -- Makes the partitions for the given days ahead, drops those wholly older than the retention.
 -- Returns how many were dropped.
 CREATE OR REPLACE FUNCTION wasel.maintain_change_log(days_ahead int, retention interval) RETURNS int
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+-- Making and dropping a partition locks the log for a moment; behind a long transaction it must not queue up and hold
+-- every writer: it gives up and the next run tries again.
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '500ms' AS $$
 DECLARE
     day        date;
     name       text;
@@ -42,7 +44,7 @@ BEGIN
                     name, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
                 EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', name);
                 EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', name);
-            EXCEPTION WHEN duplicate_table OR check_violation THEN
+            EXCEPTION WHEN duplicate_table OR check_violation OR lock_not_available THEN
                 -- Another node made it, or the default partition already holds rows of that day: they stay there.
                 NULL;
             END;
@@ -53,8 +55,12 @@ BEGIN
         WHERE i.inhparent = 'public.change_log'::regclass AND c.relname ~ '^change_log_\d{8}$'
           AND (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp AT TIME ZONE 'UTC' < now() - retention
     LOOP
-        EXECUTE format('DROP TABLE IF EXISTS public.%I', partition.relname);
-        dropped := dropped + 1;
+        BEGIN
+            EXECUTE format('DROP TABLE IF EXISTS public.%I', partition.relname);
+            dropped := dropped + 1;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;
+        END;
     END LOOP;
     RETURN dropped;
 END $$;

@@ -59,3 +59,4 @@ CALL wasel.protect('channel_members', '{}');
 CALL wasel.protect('channel_secrets', '{}');
 REVOKE ALL ON channel_secrets FROM authenticated;
 CALL wasel.stream('channels');
+CALL wasel.stream('channel_members');

@@ -58,13 +58,13 @@ CREATE TABLE IF NOT EXISTS conversations (
     FOREIGN KEY (org_id, contact_id) REFERENCES contacts (org_id, id) ON DELETE CASCADE,
     FOREIGN KEY (org_id, assigned_to) REFERENCES profiles (org_id, id) ON DELETE SET NULL (assigned_to)
 );
+-- By contact first: it also finds all of a contact's conversations. Every index here is written with every message.
 CREATE UNIQUE INDEX IF NOT EXISTS conversations_one_per_contact
-    ON conversations (org_id, channel_id, contact_id) WHERE group_id IS NULL;
+    ON conversations (org_id, contact_id, channel_id, coalesce(group_id, ''));
 CREATE UNIQUE INDEX IF NOT EXISTS conversations_one_per_group
     ON conversations (org_id, channel_id, group_id) WHERE group_id IS NOT NULL;
 -- The inbox, newest first.
 CREATE INDEX IF NOT EXISTS conversations_inbox ON conversations (org_id, last_message_at DESC NULLS LAST, id DESC);
-CREATE INDEX IF NOT EXISTS conversations_contact ON conversations (org_id, contact_id);
 CREATE INDEX IF NOT EXISTS conversations_assigned ON conversations (org_id, assigned_to) WHERE assigned_to IS NOT NULL;
 
 -- What a customer decided, as a ledger: the newest row per contact, channel and category counts.

@@ -192,7 +192,16 @@ CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON media FOR EACH ROW EXECUTE FUNC
 
 CALL wasel.protect('messages', ARRAY['owner', 'admin', 'agent'], 'channel_id');
 CALL wasel.protect('message_attempts', ARRAY['owner', 'admin', 'agent'], 'channel_id');
-CALL wasel.protect('message_events', ARRAY['owner', 'admin', 'agent']);
+-- Whoever may read a message may read its timeline. Its channel is the message's, so the look-up goes there; an insert
+-- beside its message, in one statement, cannot see that row yet and is checked by tenant and role.
+CALL wasel.protect('message_events', '{}');
+DROP POLICY IF EXISTS members_read ON message_events;
+CREATE POLICY members_read ON message_events FOR SELECT TO authenticated USING (
+    org_id = (SELECT wasel.org_id()) AND ((SELECT wasel.channel_scope()) IS NULL OR EXISTS (
+        SELECT FROM messages m WHERE m.org_id = message_events.org_id AND m.id = message_events.message_id)));
+CREATE POLICY members_write ON message_events FOR INSERT TO authenticated WITH CHECK (
+    org_id = (SELECT wasel.org_id()) AND (SELECT wasel.org_role()) IN ('owner', 'admin', 'agent'));
+GRANT INSERT ON message_events TO authenticated;
 CALL wasel.protect('pending_statuses', '{}', 'channel_id');
 CALL wasel.protect('message_reactions', ARRAY['owner', 'admin', 'agent'], 'channel_id');
 CALL wasel.protect('outbox', ARRAY['owner', 'admin', 'agent'], 'channel_id');

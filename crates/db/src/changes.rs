@@ -53,14 +53,19 @@ impl Horizon {
     /// Looks at the sequence and the lock holders.
     pub async fn observe(&mut self, connection: &mut PgConnection) -> Result<()> {
         let (upto, writers): (i64, Vec<String>) =
-            sqlx::query_as("SELECT upto, writers FROM wasel.change_horizon()").fetch_one(connection).await?;
+            sqlx::query_as("SELECT upto, writers FROM wasel.change_horizon()")
+                .fetch_one(connection)
+                .await?;
         self.advance(upto, writers);
         Ok(())
     }
 
     fn advance(&mut self, upto: i64, writers: Vec<String>) {
         if upto > self.settled && self.marks.back().is_none_or(|mark| mark.upto < upto) {
-            self.marks.push_back(Mark { upto, writers: writers.clone() });
+            self.marks.push_back(Mark {
+                upto,
+                writers: writers.clone(),
+            });
         }
         while let Some(mark) = self.marks.front_mut() {
             mark.writers.retain(|writer| writers.contains(writer));
@@ -75,16 +80,24 @@ impl Horizon {
 
 /// Rows after `after`, up to `upto`, of every tenant, in order.
 pub async fn list_all(tx: &mut SystemTx, after: i64, upto: i64, limit: i64) -> Result<Vec<Change>> {
-    Ok(sqlx::query_as("SELECT * FROM change_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3")
-        .bind(after)
-        .bind(upto)
-        .bind(limit)
-        .fetch_all(&mut **tx)
-        .await?)
+    Ok(sqlx::query_as(
+        "SELECT * FROM change_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3",
+    )
+    .bind(after)
+    .bind(upto)
+    .bind(limit)
+    .fetch_all(&mut **tx)
+    .await?)
 }
 
 /// Rows of one tenant after `after`, up to `upto`, in order.
-pub async fn list(tx: &mut SystemTx, org: OrgId, after: i64, upto: i64, limit: i64) -> Result<Vec<Change>> {
+pub async fn list(
+    tx: &mut SystemTx,
+    org: OrgId,
+    after: i64,
+    upto: i64,
+    limit: i64,
+) -> Result<Vec<Change>> {
     Ok(sqlx::query_as("SELECT * FROM change_log WHERE org_id = $4 AND seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3")
         .bind(after)
         .bind(upto)
@@ -96,7 +109,9 @@ pub async fn list(tx: &mut SystemTx, org: OrgId, after: i64, upto: i64, limit: i
 
 /// The oldest number still kept; a client that is further behind must start over.
 pub async fn oldest(tx: &mut SystemTx) -> Result<Option<i64>> {
-    Ok(sqlx::query_scalar("SELECT min(seq) FROM change_log").fetch_one(&mut **tx).await?)
+    Ok(sqlx::query_scalar("SELECT min(seq) FROM change_log")
+        .fetch_one(&mut **tx)
+        .await?)
 }
 
 /// A published name over a table: the table itself, or one of the documents' names for it.
@@ -108,16 +123,35 @@ pub struct PublishedName {
 
 /// Every name a client may subscribe to besides the streamed tables' own.
 pub const DOCUMENT_NAMES: &[PublishedName] = &[
-    PublishedName { name: "whatsapp_conversations", table: "conversations" },
-    PublishedName { name: "chat_conversations", table: "conversations" },
-    PublishedName { name: "whatsapp_messages", table: "messages" },
-    PublishedName { name: "chat_messages", table: "messages" },
-    PublishedName { name: "message_logs", table: "messages" },
+    PublishedName {
+        name: "whatsapp_conversations",
+        table: "conversations",
+    },
+    PublishedName {
+        name: "chat_conversations",
+        table: "conversations",
+    },
+    PublishedName {
+        name: "whatsapp_messages",
+        table: "messages",
+    },
+    PublishedName {
+        name: "chat_messages",
+        table: "messages",
+    },
+    PublishedName {
+        name: "message_logs",
+        table: "messages",
+    },
 ];
 
 /// Logged rows of `name.table` in the shape of `name`, by the same function as the view. A row the shape leaves out
 /// is not in the result.
-pub async fn list_shaped(tx: &mut SystemTx, name: &PublishedName, seqs: &[i64]) -> Result<Vec<(i64, Value)>> {
+pub async fn list_shaped(
+    tx: &mut SystemTx,
+    name: &PublishedName,
+    seqs: &[i64],
+) -> Result<Vec<(i64, Value)>> {
     let sql = format!(
         "SELECT l.seq, to_jsonb(s) FROM change_log l
          CROSS JOIN LATERAL jsonb_populate_record(NULL::{table}, coalesce(l.record, l.old_record)) r
@@ -127,7 +161,10 @@ pub async fn list_shaped(tx: &mut SystemTx, name: &PublishedName, seqs: &[i64]) 
         name = name.name,
     );
     // Both names come from the constant above.
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(seqs).fetch_all(&mut **tx).await?)
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(seqs)
+        .fetch_all(&mut **tx)
+        .await?)
 }
 
 /// A column as clients know it.
@@ -161,14 +198,18 @@ pub async fn list_columns(tx: &mut SystemTx) -> Result<Vec<Column>> {
 
 /// Makes the coming days' partitions and drops those past retention.
 pub async fn maintain(tx: &mut SystemTx, retention_hours: i32) -> Result<i32> {
-    sqlx::query("DELETE FROM change_log_default WHERE committed_at < now() - make_interval(hours => $1)")
-        .bind(retention_hours)
-        .execute(&mut **tx)
-        .await?;
-    Ok(sqlx::query_scalar("SELECT wasel.maintain_change_log(2, make_interval(hours => $1))")
-        .bind(retention_hours)
-        .fetch_one(&mut **tx)
-        .await?)
+    sqlx::query(
+        "DELETE FROM change_log_default WHERE committed_at < now() - make_interval(hours => $1)",
+    )
+    .bind(retention_hours)
+    .execute(&mut **tx)
+    .await?;
+    Ok(
+        sqlx::query_scalar("SELECT wasel.maintain_change_log(2, make_interval(hours => $1))")
+            .bind(retention_hours)
+            .fetch_one(&mut **tx)
+            .await?,
+    )
 }
 
 #[cfg(test)]
@@ -187,7 +228,11 @@ mod tests {
         horizon.advance(20, holders(&["3/7", "4/1"]));
         assert_eq!(horizon.settled(), 0);
         horizon.advance(20, holders(&["4/1"]));
-        assert_eq!(horizon.settled(), 10, "3/7 has ended; 4/1 came after 10 was taken");
+        assert_eq!(
+            horizon.settled(),
+            10,
+            "3/7 has ended; 4/1 came after 10 was taken"
+        );
         horizon.advance(30, holders(&["5/1"]));
         assert_eq!(horizon.settled(), 20);
         horizon.advance(30, holders(&[]));

@@ -47,7 +47,10 @@ pub async fn upsert(tx: &mut SystemTx, channel: &NewChannel<'_>) -> Result<Chann
     let id: Uuid = sqlx::query_scalar(
         "INSERT INTO channels (org_id, id, kind, name, settings, routing_keys) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (org_id, kind, name) DO UPDATE SET settings = excluded.settings,
-             routing_keys = excluded.routing_keys
+             routing_keys = excluded.routing_keys,
+             -- Whoever declares it anew has acted on what blocked it.
+             status = CASE channels.status WHEN 'blocked' THEN 'active' ELSE channels.status END,
+             status_reason = CASE channels.status WHEN 'blocked' THEN NULL ELSE channels.status_reason END
          RETURNING id",
     )
     .bind(channel.org_id.0)
@@ -62,7 +65,12 @@ pub async fn upsert(tx: &mut SystemTx, channel: &NewChannel<'_>) -> Result<Chann
 }
 
 /// Stores the sealed secrets; seal them with the org's and the channel's id.
-pub async fn update_secrets(tx: &mut SystemTx, org: OrgId, channel: ChannelId, sealed: &[u8]) -> Result<()> {
+pub async fn update_secrets(
+    tx: &mut SystemTx,
+    org: OrgId,
+    channel: ChannelId,
+    sealed: &[u8],
+) -> Result<()> {
     sqlx::query(
         "INSERT INTO channel_secrets (org_id, channel_id, sealed) VALUES ($1, $2, $3)
          ON CONFLICT (org_id, channel_id) DO UPDATE SET sealed = excluded.sealed, updated_at = now()",
@@ -98,15 +106,23 @@ pub async fn update_status(
 
 /// The channels the caller sees, by name.
 pub async fn list(connection: &mut PgConnection) -> Result<Vec<Channel>> {
-    Ok(sqlx::query_as("SELECT * FROM channels ORDER BY name, id").fetch_all(connection).await?)
+    Ok(sqlx::query_as("SELECT * FROM channels ORDER BY name, id")
+        .fetch_all(connection)
+        .await?)
 }
 
-pub async fn find(connection: &mut PgConnection, org: OrgId, id: ChannelId) -> Result<Option<Channel>> {
-    Ok(sqlx::query_as("SELECT * FROM channels WHERE org_id = $1 AND id = $2")
-        .bind(org.0)
-        .bind(id.0)
-        .fetch_optional(connection)
-        .await?)
+pub async fn find(
+    connection: &mut PgConnection,
+    org: OrgId,
+    id: ChannelId,
+) -> Result<Option<Channel>> {
+    Ok(
+        sqlx::query_as("SELECT * FROM channels WHERE org_id = $1 AND id = $2")
+            .bind(org.0)
+            .bind(id.0)
+            .fetch_optional(connection)
+            .await?,
+    )
 }
 
 /// Every tenant's channels, for the registry.
@@ -122,5 +138,9 @@ pub async fn list_sealed(tx: &mut SystemTx) -> Result<Vec<SealedChannel>> {
 
 /// Whether any secret is sealed: then an `ENCRYPTION_KEY` must not be invented.
 pub async fn any_sealed(connection: &mut PgConnection) -> Result<bool> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM channel_secrets)").fetch_one(connection).await?)
+    Ok(
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM channel_secrets)")
+            .fetch_one(connection)
+            .await?,
+    )
 }

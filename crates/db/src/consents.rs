@@ -52,7 +52,12 @@ pub async fn insert(connection: &mut PgConnection, consent: &NewConsent<'_>) -> 
 }
 
 /// Whether the contact may not be written to on this channel at all (category `all`).
-pub async fn is_opted_out(connection: &mut PgConnection, org: Uuid, contact: Uuid, channel: Uuid) -> Result<bool> {
+pub async fn is_opted_out(
+    connection: &mut PgConnection,
+    org: Uuid,
+    contact: Uuid,
+    channel: Uuid,
+) -> Result<bool> {
     Ok(sqlx::query_scalar::<_, bool>(
         "SELECT state = 'opted_out' FROM consents
          WHERE org_id = $1 AND contact_id = $2 AND category = 'all' AND (channel_id = $3 OR channel_id IS NULL)
@@ -67,7 +72,11 @@ pub async fn is_opted_out(connection: &mut PgConnection, org: Uuid, contact: Uui
 }
 
 /// A contact's history, newest first.
-pub async fn list(connection: &mut PgConnection, org: Uuid, contact: Uuid) -> Result<Vec<ConsentEntry>> {
+pub async fn list(
+    connection: &mut PgConnection,
+    org: Uuid,
+    contact: Uuid,
+) -> Result<Vec<ConsentEntry>> {
     Ok(sqlx::query_as("SELECT * FROM consents WHERE org_id = $1 AND contact_id = $2 ORDER BY at DESC, id DESC LIMIT 100")
         .bind(org)
         .bind(contact)

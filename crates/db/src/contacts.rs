@@ -50,12 +50,18 @@ pub async fn list(
     .await?)
 }
 
-pub async fn find(connection: &mut PgConnection, org: OrgId, id: ContactId) -> Result<Option<Contact>> {
-    Ok(sqlx::query_as("SELECT * FROM contacts WHERE org_id = $1 AND id = $2")
-        .bind(org.0)
-        .bind(id.0)
-        .fetch_optional(connection)
-        .await?)
+pub async fn find(
+    connection: &mut PgConnection,
+    org: OrgId,
+    id: ContactId,
+) -> Result<Option<Contact>> {
+    Ok(
+        sqlx::query_as("SELECT * FROM contacts WHERE org_id = $1 AND id = $2")
+            .bind(org.0)
+            .bind(id.0)
+            .fetch_optional(connection)
+            .await?,
+    )
 }
 
 pub async fn list_identities(
@@ -80,22 +86,32 @@ pub async fn find_or_insert(
     identity: &Identity,
     name: Option<&str>,
 ) -> Result<ContactId> {
-    let find = "SELECT contact_id FROM contact_identities WHERE org_id = $1 AND kind = $2 AND value = $3";
-    let find = || sqlx::query_scalar(find).bind(org.0).bind(identity.kind.as_str()).bind(&identity.value);
+    let find =
+        "SELECT contact_id FROM contact_identities WHERE org_id = $1 AND kind = $2 AND value = $3";
+    let find = || {
+        sqlx::query_scalar(find)
+            .bind(org.0)
+            .bind(identity.kind.as_str())
+            .bind(&identity.value)
+    };
     if let Some(id) = find().fetch_optional(&mut *connection).await? {
         return Ok(ContactId(id));
     }
     let id = ContactId::generate();
-    let phone = (identity.kind == wasel_domain::event::IdentityKind::Phone).then_some(&identity.value);
-    let email = (identity.kind == wasel_domain::event::IdentityKind::Email).then_some(&identity.value);
-    sqlx::query("INSERT INTO contacts (org_id, id, name, phone_number, email) VALUES ($1, $2, $3, $4, $5)")
-        .bind(org.0)
-        .bind(id.0)
-        .bind(name)
-        .bind(phone)
-        .bind(email)
-        .execute(&mut *connection)
-        .await?;
+    let phone =
+        (identity.kind == wasel_domain::event::IdentityKind::Phone).then_some(&identity.value);
+    let email =
+        (identity.kind == wasel_domain::event::IdentityKind::Email).then_some(&identity.value);
+    sqlx::query(
+        "INSERT INTO contacts (org_id, id, name, phone_number, email) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(org.0)
+    .bind(id.0)
+    .bind(name)
+    .bind(phone)
+    .bind(email)
+    .execute(&mut *connection)
+    .await?;
     let owner: Uuid = sqlx::query_scalar(
         "INSERT INTO contact_identities (org_id, kind, value, contact_id) VALUES ($1, $2, $3, $4)
          ON CONFLICT (org_id, kind, value) DO UPDATE SET contact_id = contact_identities.contact_id
@@ -118,7 +134,12 @@ pub async fn find_or_insert(
 }
 
 /// Adds an identity to a contact that is known by another. Returns whether it was new.
-pub async fn insert_identity(connection: &mut PgConnection, org: Uuid, contact: Uuid, identity: &Identity) -> Result<bool> {
+pub async fn insert_identity(
+    connection: &mut PgConnection,
+    org: Uuid,
+    contact: Uuid,
+    identity: &Identity,
+) -> Result<bool> {
     let done = sqlx::query(
         "INSERT INTO contact_identities (org_id, kind, value, contact_id) VALUES ($1, $2, $3, $4)
          ON CONFLICT (org_id, kind, value) DO NOTHING",
@@ -133,9 +154,19 @@ pub async fn insert_identity(connection: &mut PgConnection, org: Uuid, contact: 
 }
 
 /// Whom any of these identities names, the oldest contact first.
-pub async fn list_by_identities(connection: &mut PgConnection, org: Uuid, identities: &[Identity]) -> Result<Vec<Uuid>> {
-    let kinds: Vec<_> = identities.iter().map(|identity| identity.kind.as_str()).collect();
-    let values: Vec<_> = identities.iter().map(|identity| identity.value.as_str()).collect();
+pub async fn list_by_identities(
+    connection: &mut PgConnection,
+    org: Uuid,
+    identities: &[Identity],
+) -> Result<Vec<Uuid>> {
+    let kinds: Vec<_> = identities
+        .iter()
+        .map(|identity| identity.kind.as_str())
+        .collect();
+    let values: Vec<_> = identities
+        .iter()
+        .map(|identity| identity.value.as_str())
+        .collect();
     Ok(sqlx::query_scalar(
         "SELECT DISTINCT i.contact_id FROM unnest($2::text[], $3::text[]) AS n(kind, value)
          JOIN contact_identities i ON i.org_id = $1 AND i.kind = n.kind AND i.value = n.value ORDER BY 1",
@@ -162,18 +193,22 @@ pub async fn merge(connection: &mut PgConnection, org: Uuid, keep: Uuid, gone: U
     .fetch_all(&mut *connection)
     .await?;
     for (kept, dropped) in pairs {
-        sqlx::query("UPDATE messages SET conversation_id = $2 WHERE org_id = $1 AND conversation_id = $3")
-            .bind(org)
-            .bind(kept)
-            .bind(dropped)
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("UPDATE outbox SET conversation_id = $2 WHERE org_id = $1 AND conversation_id = $3")
-            .bind(org)
-            .bind(kept)
-            .bind(dropped)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "UPDATE messages SET conversation_id = $2 WHERE org_id = $1 AND conversation_id = $3",
+        )
+        .bind(org)
+        .bind(kept)
+        .bind(dropped)
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query(
+            "UPDATE outbox SET conversation_id = $2 WHERE org_id = $1 AND conversation_id = $3",
+        )
+        .bind(org)
+        .bind(kept)
+        .bind(dropped)
+        .execute(&mut *connection)
+        .await?;
         sqlx::query(
             "UPDATE conversations k SET unread_count = k.unread_count + g.unread_count,
                  last_message = CASE WHEN g.last_message_at > k.last_message_at OR k.last_message_at IS NULL THEN g.last_message ELSE k.last_message END,
@@ -219,6 +254,9 @@ pub async fn merge(connection: &mut PgConnection, org: Uuid, keep: Uuid, gone: U
 
 /// A user's search words as a LIKE pattern that matches anywhere.
 pub(crate) fn like_pattern(search: &str) -> String {
-    let escaped = search.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    let escaped = search
+        .replace('\\', "\\\\")
+        .replace('%', "\\%")
+        .replace('_', "\\_");
     format!("%{escaped}%")
 }

@@ -78,29 +78,52 @@ pub async fn list(
     }
     if let Some(search) = filter.search {
         let pattern = like_pattern(search);
-        query.push(" AND (customer_name ILIKE ").push_bind(pattern.clone());
-        query.push(" OR phone_number LIKE ").push_bind(pattern.clone());
-        query.push(" OR last_message ILIKE ").push_bind(pattern).push(")");
+        query
+            .push(" AND (customer_name ILIKE ")
+            .push_bind(pattern.clone());
+        query
+            .push(" OR phone_number LIKE ")
+            .push_bind(pattern.clone());
+        query
+            .push(" OR last_message ILIKE ")
+            .push_bind(pattern)
+            .push(")");
     }
     match before {
         Some((Some(at), id)) => {
             query.push(" AND (last_message_at < ").push_bind(at);
-            query.push(" OR (last_message_at = ").push_bind(at).push(" AND id < ").push_bind(id);
+            query
+                .push(" OR (last_message_at = ")
+                .push_bind(at)
+                .push(" AND id < ")
+                .push_bind(id);
             query.push(") OR last_message_at IS NULL)");
         }
-        Some((None, id)) => drop(query.push(" AND last_message_at IS NULL AND id < ").push_bind(id)),
+        Some((None, id)) => drop(
+            query
+                .push(" AND last_message_at IS NULL AND id < ")
+                .push_bind(id),
+        ),
         None => {}
     }
-    query.push(" ORDER BY last_message_at DESC NULLS LAST, id DESC LIMIT ").push_bind(limit);
+    query
+        .push(" ORDER BY last_message_at DESC NULLS LAST, id DESC LIMIT ")
+        .push_bind(limit);
     Ok(query.build_query_as().fetch_all(connection).await?)
 }
 
-pub async fn find(connection: &mut PgConnection, org: OrgId, id: ConversationId) -> Result<Option<Conversation>> {
-    Ok(sqlx::query_as("SELECT * FROM conversations WHERE org_id = $1 AND id = $2")
-        .bind(org.0)
-        .bind(id.0)
-        .fetch_optional(connection)
-        .await?)
+pub async fn find(
+    connection: &mut PgConnection,
+    org: OrgId,
+    id: ConversationId,
+) -> Result<Option<Conversation>> {
+    Ok(
+        sqlx::query_as("SELECT * FROM conversations WHERE org_id = $1 AND id = $2")
+            .bind(org.0)
+            .bind(id.0)
+            .fetch_optional(connection)
+            .await?,
+    )
 }
 
 /// The conversation of this contact on this channel, made if there is none.
@@ -187,10 +210,16 @@ pub async fn update_read(
     .bind(id.0)
     .execute(&mut *connection)
     .await?;
-    Ok(find(connection, org, id).await?.map(|conversation| (conversation, done.rows_affected() > 0)))
+    Ok(find(connection, org, id)
+        .await?
+        .map(|conversation| (conversation, done.rows_affected() > 0)))
 }
 
 /// Whether there is any conversation at all.
 pub async fn any(tx: &mut crate::SystemTx) -> Result<bool> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM conversations)").fetch_one(&mut **tx).await?)
+    Ok(
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM conversations)")
+            .fetch_one(&mut **tx)
+            .await?,
+    )
 }

@@ -18,7 +18,11 @@ pub enum Error {
     Forbidden(#[source] sqlx::Error),
     /// A row holds what the code does not understand. Names the table, column and row.
     #[error("{table}.{column} of row {row} holds an unexpected value")]
-    Inconsistent { table: &'static str, column: &'static str, row: String },
+    Inconsistent {
+        table: &'static str,
+        column: &'static str,
+        row: String,
+    },
     /// Another transaction made the same row a moment ago: start over and find it.
     #[error("another transaction made the same row")]
     Raced,
@@ -46,7 +50,10 @@ impl Error {
 }
 
 fn code(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error().and_then(|e| e.code()).map(|c| c.into_owned())
+    error
+        .as_database_error()
+        .and_then(|e| e.code())
+        .map(|c| c.into_owned())
 }
 
 impl From<sqlx::Error> for Error {
@@ -63,12 +70,15 @@ impl From<sqlx::Error> for Error {
                 let code = database.code().unwrap_or_default();
                 match (code.as_ref(), database.constraint()) {
                     // Connection trouble, out of resources, shutting down or starting up.
-                    (c, _) if c.starts_with("08") || c.starts_with("53") || c.starts_with("57P") => {
+                    (c, _)
+                        if c.starts_with("08") || c.starts_with("53") || c.starts_with("57P") =>
+                    {
                         Self::Unavailable(error)
                     }
-                    (c, Some(constraint)) if c.starts_with("23") => {
-                        Self::Constraint { constraint: constraint.to_owned(), source: error }
-                    }
+                    (c, Some(constraint)) if c.starts_with("23") => Self::Constraint {
+                        constraint: constraint.to_owned(),
+                        source: error,
+                    },
                     ("42501", _) => Self::Forbidden(error),
                     _ => Self::Other(error),
                 }

@@ -49,14 +49,20 @@ pub async fn insert(
     .bind(key)
     .fetch_one(connection)
     .await?;
-    Ok(if hash == request_hash { Claim::Repeat(MessageId(message)) } else { Claim::Conflict })
+    Ok(if hash == request_hash {
+        Claim::Repeat(MessageId(message))
+    } else {
+        Claim::Conflict
+    })
 }
 
 /// Forgets keys older than `hours`.
 pub async fn delete_old(tx: &mut SystemTx, hours: i32) -> Result<u64> {
-    let done = sqlx::query("DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(hours => $1)")
-        .bind(hours)
-        .execute(&mut **tx)
-        .await?;
+    let done = sqlx::query(
+        "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(hours => $1)",
+    )
+    .bind(hours)
+    .execute(&mut **tx)
+    .await?;
     Ok(done.rows_affected())
 }

@@ -27,8 +27,16 @@ pub struct WebhookEvent {
 }
 
 /// Writes the ledger rows of a group (a replay updates its own row).
-pub(crate) async fn insert(connection: &mut PgConnection, deliveries: &[Delivery], outcomes: &[Outcome]) -> Result<()> {
-    let fresh: Vec<_> = deliveries.iter().zip(outcomes).filter(|(delivery, _)| !delivery.replay).collect();
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    deliveries: &[Delivery],
+    outcomes: &[Outcome],
+) -> Result<()> {
+    let fresh: Vec<_> = deliveries
+        .iter()
+        .zip(outcomes)
+        .filter(|(delivery, _)| !delivery.replay)
+        .collect();
     macro_rules! column {
         ($of:expr) => {
             fresh.iter().map($of).collect::<Vec<_>>()
@@ -54,7 +62,11 @@ pub(crate) async fn insert(connection: &mut PgConnection, deliveries: &[Delivery
         .execute(&mut *connection)
         .await?;
     }
-    for (delivery, outcome) in deliveries.iter().zip(outcomes).filter(|(delivery, _)| delivery.replay) {
+    for (delivery, outcome) in deliveries
+        .iter()
+        .zip(outcomes)
+        .filter(|(delivery, _)| delivery.replay)
+    {
         sqlx::query(
             "UPDATE webhook_events SET outcome = $3, reason = $4, channel_id = coalesce($5, channel_id), replayed_at = now()
              WHERE id = $2 AND org_id = $1",
@@ -104,11 +116,13 @@ pub async fn list_dead(
 
 /// One ledger row of a tenant.
 pub async fn find(tx: &mut SystemTx, org: OrgId, id: Uuid) -> Result<Option<WebhookEvent>> {
-    Ok(sqlx::query_as("SELECT * FROM webhook_events WHERE org_id = $1 AND id = $2")
-        .bind(org.0)
-        .bind(id)
-        .fetch_optional(&mut **tx)
-        .await?)
+    Ok(
+        sqlx::query_as("SELECT * FROM webhook_events WHERE org_id = $1 AND id = $2")
+            .bind(org.0)
+            .bind(id)
+            .fetch_optional(&mut **tx)
+            .await?,
+    )
 }
 
 /// A ledger row without its body.

@@ -69,7 +69,11 @@ pub struct PoolSizes {
 
 impl Default for PoolSizes {
     fn default() -> Self {
-        Self { tenants: 16, system: 10, ingest: 2 }
+        Self {
+            tenants: 16,
+            system: 10,
+            ingest: 2,
+        }
     }
 }
 
@@ -90,15 +94,27 @@ impl Db {
         // first.
         let tenants = pool(sizes.tenants)
             .after_connect(|connection, _| {
-                Box::pin(async move { sqlx::raw_sql("SET search_path = public").execute(connection).await.map(drop) })
+                Box::pin(async move {
+                    sqlx::raw_sql("SET search_path = public")
+                        .execute(connection)
+                        .await
+                        .map(drop)
+                })
             })
             .connect_lazy_with(options.clone());
         let system = pool(sizes.system)
             .after_connect(|connection, _| {
-                Box::pin(async move { sqlx::raw_sql("SET search_path = public; SET ROLE service_role").execute(connection).await.map(drop) })
+                Box::pin(async move {
+                    sqlx::raw_sql("SET search_path = public; SET ROLE service_role")
+                        .execute(connection)
+                        .await
+                        .map(drop)
+                })
             })
             .connect_lazy_with(options.clone());
         let ingest = pool(sizes.ingest)
+            // Requests are waiting for the answer; better "later" soon than "stored" late.
+            .acquire_timeout(Duration::from_secs(2))
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     // Every join here is a small batch against an index. Left to itself the planner, asked while
@@ -113,7 +129,12 @@ impl Db {
                 })
             })
             .connect_lazy_with(options.clone());
-        Self { tenants, system, ingest, options }
+        Self {
+            tenants,
+            system,
+            ingest,
+            options,
+        }
     }
 
     /// A transaction under row-level security, for the tenant and person in `claims`.

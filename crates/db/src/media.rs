@@ -46,8 +46,14 @@ impl NewMedia {
             message_id,
             channel_id,
             source: clean_json(&json).unwrap_or_else(|| "{}".to_owned()),
-            mime_type: source.mime_type.as_deref().map(|text| clean(text).into_owned()),
-            filename: source.filename.as_deref().map(|text| clean(text).into_owned()),
+            mime_type: source
+                .mime_type
+                .as_deref()
+                .map(|text| clean(text).into_owned()),
+            filename: source
+                .filename
+                .as_deref()
+                .map(|text| clean(text).into_owned()),
             voice: source.voice,
         }
     }
@@ -73,7 +79,10 @@ pub(crate) fn listing(files: &[NewMedia]) -> String {
 pub(crate) async fn insert(connection: &mut PgConnection, files: &[NewMedia]) -> Result<()> {
     macro_rules! column {
         ($field:ident) => {
-            files.iter().map(|file| file.$field.clone()).collect::<Vec<_>>()
+            files
+                .iter()
+                .map(|file| file.$field.clone())
+                .collect::<Vec<_>>()
         };
     }
     sqlx::query(
@@ -95,11 +104,13 @@ pub(crate) async fn insert(connection: &mut PgConnection, files: &[NewMedia]) ->
 }
 
 pub async fn find(connection: &mut PgConnection, org: OrgId, id: Uuid) -> Result<Option<Media>> {
-    Ok(sqlx::query_as("SELECT * FROM media WHERE org_id = $1 AND id = $2")
-        .bind(org.0)
-        .bind(id)
-        .fetch_optional(connection)
-        .await?)
+    Ok(
+        sqlx::query_as("SELECT * FROM media WHERE org_id = $1 AND id = $2")
+            .bind(org.0)
+            .bind(id)
+            .fetch_optional(connection)
+            .await?,
+    )
 }
 
 /// Takes files that are due and puts them off by `lease_seconds`, so that no other node fetches them meanwhile and
@@ -121,15 +132,35 @@ pub async fn lock_next(tx: &mut SystemTx, limit: i64, lease_seconds: i32) -> Res
 /// What a fetch ended in.
 #[derive(Clone, Debug)]
 pub enum Fetched<'a> {
-    Stored { mime_type: &'a str, size_bytes: i64, sha256: &'a str, storage_key: &'a str },
+    Stored {
+        mime_type: &'a str,
+        size_bytes: i64,
+        sha256: &'a str,
+        storage_key: &'a str,
+    },
     /// Try again after these seconds.
-    Later { seconds: f64, error: &'a str },
-    Failed { error: &'a str },
+    Later {
+        seconds: f64,
+        error: &'a str,
+    },
+    Failed {
+        error: &'a str,
+    },
 }
 
-pub async fn update_fetched(tx: &mut SystemTx, org: Uuid, id: Uuid, fetched: &Fetched<'_>) -> Result<()> {
+pub async fn update_fetched(
+    tx: &mut SystemTx,
+    org: Uuid,
+    id: Uuid,
+    fetched: &Fetched<'_>,
+) -> Result<()> {
     match fetched {
-        Fetched::Stored { mime_type, size_bytes, sha256, storage_key } => {
+        Fetched::Stored {
+            mime_type,
+            size_bytes,
+            sha256,
+            storage_key,
+        } => {
             sqlx::query(
                 "UPDATE media SET status = 'stored', mime_type = $3, size_bytes = $4, sha256 = $5, storage_key = $6,
                      error = NULL WHERE org_id = $1 AND id = $2",
@@ -155,12 +186,14 @@ pub async fn update_fetched(tx: &mut SystemTx, org: Uuid, id: Uuid, fetched: &Fe
             .await?;
         }
         Fetched::Failed { error } => {
-            sqlx::query("UPDATE media SET status = 'failed', error = $3 WHERE org_id = $1 AND id = $2")
-                .bind(org)
-                .bind(id)
-                .bind(error)
-                .execute(&mut **tx)
-                .await?;
+            sqlx::query(
+                "UPDATE media SET status = 'failed', error = $3 WHERE org_id = $1 AND id = $2",
+            )
+            .bind(org)
+            .bind(id)
+            .bind(error)
+            .execute(&mut **tx)
+            .await?;
         }
     }
     Ok(())

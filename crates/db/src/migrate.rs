@@ -13,17 +13,27 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 /// Brings the database up to date, under a lock so that several nodes may start at once.
 pub async fn migrate(options: &PgConnectOptions) -> Result<()> {
     // Notices of `IF NOT EXISTS` are no news.
-    let mut connection = options.clone().options([("client_min_messages", "warning")]).connect().await?;
+    let mut connection = options
+        .clone()
+        .options([("client_min_messages", "warning")])
+        .connect()
+        .await?;
     check_version(&mut connection).await?;
-    connection.execute("CREATE SCHEMA IF NOT EXISTS wasel").await?;
-    let mut migrator = Migrator { ..Migrator::DEFAULT };
+    connection
+        .execute("CREATE SCHEMA IF NOT EXISTS wasel")
+        .await?;
+    let mut migrator = Migrator {
+        ..Migrator::DEFAULT
+    };
     migrator.migrations = std::borrow::Cow::Borrowed(&MIGRATOR.migrations);
     // Not in `public`, which a Supabase project serves to the world.
     migrator.dangerous_set_table_name("wasel.schema_migrations");
     // A newer node may have migrated already while this one is still being replaced.
     migrator.set_ignore_missing(true);
     migrator.run(&mut connection).await?;
-    connection.execute("SELECT wasel.maintain_change_log(2, interval '100 years')").await?;
+    connection
+        .execute("SELECT wasel.maintain_change_log(2, interval '100 years')")
+        .await?;
     connection.close().await?;
     Ok(())
 }
@@ -33,17 +43,27 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<()> {
 pub fn migration_sql() -> String {
     MIGRATOR
         .iter()
-        .map(|migration| format!("-- {:04} {}\n{}\n", migration.version, migration.description, migration.sql.as_str()))
+        .map(|migration| {
+            format!(
+                "-- {:04} {}\n{}\n",
+                migration.version,
+                migration.description,
+                migration.sql.as_str()
+            )
+        })
         .collect()
 }
 
 async fn check_version(connection: &mut PgConnection) -> Result<()> {
-    let (number, text): (i32, String) =
-        sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
-            .fetch_one(connection)
-            .await?;
+    let (number, text): (i32, String) = sqlx::query_as(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version')",
+    )
+    .fetch_one(connection)
+    .await?;
     if number < 150_000 {
-        return Err(Error::TooOld(format!("PostgreSQL 15 or newer is needed, this server is {text}")));
+        return Err(Error::TooOld(format!(
+            "PostgreSQL 15 or newer is needed, this server is {text}"
+        )));
     }
     Ok(())
 }

@@ -36,17 +36,30 @@ pub async fn upsert(tx: &mut SystemTx, organization: &Organization) -> Result<Or
 }
 
 pub async fn find(connection: &mut PgConnection, id: OrgId) -> Result<Option<Organization>> {
-    Ok(sqlx::query_as("SELECT * FROM organizations WHERE id = $1").bind(id.0).fetch_optional(connection).await?)
+    Ok(sqlx::query_as("SELECT * FROM organizations WHERE id = $1")
+        .bind(id.0)
+        .fetch_optional(connection)
+        .await?)
 }
 
-pub async fn find_by_slug(connection: &mut PgConnection, slug: &str) -> Result<Option<Organization>> {
-    Ok(sqlx::query_as("SELECT * FROM organizations WHERE slug = $1").bind(slug).fetch_optional(connection).await?)
+pub async fn find_by_slug(
+    connection: &mut PgConnection,
+    slug: &str,
+) -> Result<Option<Organization>> {
+    Ok(
+        sqlx::query_as("SELECT * FROM organizations WHERE slug = $1")
+            .bind(slug)
+            .fetch_optional(connection)
+            .await?,
+    )
 }
 
 /// Whether the database knows this IANA time zone.
 pub async fn is_time_zone(connection: &mut PgConnection, name: &str) -> Result<bool> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1)")
-        .bind(name)
-        .fetch_one(connection)
-        .await?)
+    Ok(
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1)")
+            .bind(name)
+            .fetch_one(connection)
+            .await?,
+    )
 }

@@ -34,7 +34,12 @@ pub struct Claimed {
 /// Claims up to `limit` messages for `lease`: the oldest due, by priority, never two of one conversation at a time
 /// and never a later one before an earlier one. Each gets a new attempt and the status `sending`, in this
 /// transaction.
-pub async fn lock_next(tx: &mut SystemTx, worker: Uuid, limit: usize, lease: Duration) -> Result<Vec<Claimed>> {
+pub async fn lock_next(
+    tx: &mut SystemTx,
+    worker: Uuid,
+    limit: usize,
+    lease: Duration,
+) -> Result<Vec<Claimed>> {
     let attempt_ids: Vec<Uuid> = (0..limit).map(|_| Uuid::now_v7()).collect();
     Ok(sqlx::query_as(
         "WITH due AS (
@@ -77,7 +82,11 @@ pub async fn lock_next(tx: &mut SystemTx, worker: Uuid, limit: usize, lease: Dur
 }
 
 /// The provider took the attempt. Statuses that came before this answer apply now.
-pub async fn record_accepted(tx: &mut SystemTx, claimed: &Claimed, provider_message_id: &str) -> Result<()> {
+pub async fn record_accepted(
+    tx: &mut SystemTx,
+    claimed: &Claimed,
+    provider_message_id: &str,
+) -> Result<()> {
     // The echo of our own message may have arrived first and stand in the log as one of the phone app's.
     sqlx::query(
         "DELETE FROM messages WHERE org_id = $1 AND channel_id = $2 AND provider_message_id = $3 AND id <> $4
@@ -114,7 +123,11 @@ pub async fn record_accepted(tx: &mut SystemTx, claimed: &Claimed, provider_mess
     .bind(Uuid::now_v7())
     .execute(&mut **tx)
     .await?;
-    status::apply_pending(tx, Some((claimed.org_id, claimed.channel_id, provider_message_id))).await?;
+    status::apply_pending(
+        tx,
+        Some((claimed.org_id, claimed.channel_id, provider_message_id)),
+    )
+    .await?;
     Ok(())
 }
 
@@ -139,7 +152,12 @@ pub enum Next {
 }
 
 /// Records a failed attempt and what follows.
-pub async fn record_failure(tx: &mut SystemTx, claimed: &Claimed, failure: &Failure<'_>, next: Next) -> Result<()> {
+pub async fn record_failure(
+    tx: &mut SystemTx,
+    claimed: &Claimed,
+    failure: &Failure<'_>,
+    next: Next,
+) -> Result<()> {
     let (attempt_status, message_status, wait) = match next {
         Next::Retry(wait) => ("failed", "queued", Some(wait)),
         Next::Reconcile(wait) => ("unknown", "unknown", Some(wait)),
@@ -207,23 +225,41 @@ pub async fn record_failure(tx: &mut SystemTx, claimed: &Claimed, failure: &Fail
 }
 
 /// Puts claimed messages back untouched: nothing was sent (shutdown, channel paused).
-pub async fn release(tx: &mut SystemTx, claimed: &Claimed, wait: Duration, reason: &str) -> Result<()> {
+pub async fn release(
+    tx: &mut SystemTx,
+    claimed: &Claimed,
+    wait: Duration,
+    reason: &str,
+) -> Result<()> {
     record_failure(
         tx,
         claimed,
-        &Failure { class: "Held", code: None, message: reason },
+        &Failure {
+            class: "Held",
+            code: None,
+            message: reason,
+        },
         Next::Retry(wait),
     )
     .await
 }
 
-/// Extends the leases of a living worker.
-pub async fn update_leases(tx: &mut SystemTx, worker: Uuid, lease: Duration) -> Result<u64> {
-    let done = sqlx::query("UPDATE outbox SET leased_until = now() + make_interval(secs => $2) WHERE lease_owner = $1")
-        .bind(worker)
-        .bind(lease.as_secs_f64())
-        .execute(&mut **tx)
-        .await?;
+/// Extends the leases of the attempts that a living worker has under way.
+pub async fn update_leases(
+    tx: &mut SystemTx,
+    worker: Uuid,
+    attempts: &[Uuid],
+    lease: Duration,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE outbox SET leased_until = now() + make_interval(secs => $3)
+         WHERE lease_owner = $1 AND attempt_id = ANY ($2) AND leased_until IS NOT NULL",
+    )
+    .bind(worker)
+    .bind(attempts)
+    .bind(lease.as_secs_f64())
+    .execute(&mut **tx)
+    .await?;
     Ok(done.rows_affected())
 }
 

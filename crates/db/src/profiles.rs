@@ -36,34 +36,46 @@ pub async fn upsert(tx: &mut SystemTx, profile: &Profile) -> Result<()> {
 
 /// All memberships of a person, the oldest first.
 pub async fn list_of_user(connection: &mut PgConnection, user: UserId) -> Result<Vec<Profile>> {
-    Ok(sqlx::query_as("SELECT * FROM profiles WHERE id = $1 ORDER BY created_at, org_id")
-        .bind(user.0)
-        .fetch_all(connection)
-        .await?)
+    Ok(
+        sqlx::query_as("SELECT * FROM profiles WHERE id = $1 ORDER BY created_at, org_id")
+            .bind(user.0)
+            .fetch_all(connection)
+            .await?,
+    )
 }
 
 /// The channels an agent is limited to; empty means all.
-pub async fn list_channel_limits(connection: &mut PgConnection, org: OrgId, user: UserId) -> Result<Vec<Uuid>> {
-    Ok(sqlx::query_scalar("SELECT channel_id FROM channel_members WHERE org_id = $1 AND user_id = $2")
-        .bind(org.0)
-        .bind(user.0)
-        .fetch_all(connection)
-        .await?)
+pub async fn list_channel_limits(
+    connection: &mut PgConnection,
+    org: OrgId,
+    user: UserId,
+) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar(
+        "SELECT channel_id FROM channel_members WHERE org_id = $1 AND user_id = $2",
+    )
+    .bind(org.0)
+    .bind(user.0)
+    .fetch_all(connection)
+    .await?)
 }
 
 /// Whether the person belongs to the tenant.
 pub async fn exists(connection: &mut PgConnection, org: OrgId, user: UserId) -> Result<bool> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM profiles WHERE org_id = $1 AND id = $2)")
-        .bind(org.0)
-        .bind(user.0)
-        .fetch_one(connection)
-        .await?)
+    Ok(
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM profiles WHERE org_id = $1 AND id = $2)")
+            .bind(org.0)
+            .bind(user.0)
+            .fetch_one(connection)
+            .await?,
+    )
 }
 
 /// The tenant's people, by address.
 pub async fn list(connection: &mut PgConnection, org: OrgId) -> Result<Vec<Profile>> {
-    Ok(sqlx::query_as("SELECT * FROM profiles WHERE org_id = $1 ORDER BY email, id")
-        .bind(org.0)
-        .fetch_all(connection)
-        .await?)
+    Ok(
+        sqlx::query_as("SELECT * FROM profiles WHERE org_id = $1 ORDER BY email, id")
+            .bind(org.0)
+            .fetch_all(connection)
+            .await?,
+    )
 }

@@ -19,11 +19,20 @@ pub struct MessageReaction {
 
 /// Sets, replaces or takes back a reaction; an older event never undoes a newer one. Returns whether anything
 /// changed. A reaction to a message we do not have is kept too: the message may come later.
-pub async fn upsert(connection: &mut PgConnection, org: Uuid, channel: Uuid, reaction: &Reaction) -> Result<bool> {
+pub async fn upsert(
+    connection: &mut PgConnection,
+    org: Uuid,
+    channel: Uuid,
+    reaction: &Reaction,
+) -> Result<bool> {
     let actor = if reaction.from_us {
         "us"
     } else {
-        reaction.customer.identities.first().map_or("unknown", |identity| identity.value.as_str())
+        reaction
+            .customer
+            .identities
+            .first()
+            .map_or("unknown", |identity| identity.value.as_str())
     };
     let done = sqlx::query(
         "INSERT INTO message_reactions AS r (org_id, id, channel_id, target_provider_message_id, actor, emoji, at)

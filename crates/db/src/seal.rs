@@ -33,7 +33,9 @@ pub enum SealError {
 impl Key {
     fn parse(hex_key: &str) -> Result<Self, SealError> {
         let bytes = hex::decode(hex_key.trim()).map_err(|_| SealError::BadKey)?;
-        let aead = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &bytes).map_err(|_| SealError::BadKey)?);
+        let aead = LessSafeKey::new(
+            UnboundKey::new(&CHACHA20_POLY1305, &bytes).map_err(|_| SealError::BadKey)?,
+        );
         let hash = digest::digest(&digest::SHA256, &bytes);
         let mut id = [0; 4];
         id.copy_from_slice(&hash.as_ref()[..4]);
@@ -43,7 +45,9 @@ impl Key {
 
 impl std::fmt::Debug for Sealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sealer").field("key_id", &hex::encode(self.current.id)).finish_non_exhaustive()
+        f.debug_struct("Sealer")
+            .field("key_id", &hex::encode(self.current.id))
+            .finish_non_exhaustive()
     }
 }
 
@@ -52,7 +56,10 @@ impl Sealer {
     pub fn new(current: &str, older: &[String]) -> Result<Self, SealError> {
         Ok(Self {
             current: Key::parse(current)?,
-            older: older.iter().map(|key| Key::parse(key)).collect::<Result<_, _>>()?,
+            older: older
+                .iter()
+                .map(|key| Key::parse(key))
+                .collect::<Result<_, _>>()?,
             random: SystemRandom::new(),
         })
     }
@@ -60,11 +67,17 @@ impl Sealer {
     /// Seals `plain` for one row of one tenant: key id ‖ nonce ‖ ciphertext ‖ tag.
     pub fn seal(&self, org_id: Uuid, row_id: Uuid, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).map_err(|_| SealError::NoRandomness)?;
+        self.random
+            .fill(&mut nonce)
+            .map_err(|_| SealError::NoRandomness)?;
         let mut sealed = plain.to_vec();
         self.current
             .aead
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), associated(org_id, row_id), &mut sealed)
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                associated(org_id, row_id),
+                &mut sealed,
+            )
             .map_err(|_| SealError::Damaged)?;
         Ok([&self.current.id[..], &nonce, &sealed].concat())
     }
@@ -72,7 +85,9 @@ impl Sealer {
     /// Opens what [`Self::seal`] made for the same row.
     pub fn open(&self, org_id: Uuid, row_id: Uuid, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let (id, rest) = sealed.split_first_chunk::<4>().ok_or(SealError::Damaged)?;
-        let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
+        let (nonce, ciphertext) = rest
+            .split_first_chunk::<NONCE_LEN>()
+            .ok_or(SealError::Damaged)?;
         let key = std::iter::once(&self.current)
             .chain(&self.older)
             .find(|key| key.id == *id)
@@ -80,7 +95,11 @@ impl Sealer {
         let mut plain = ciphertext.to_vec();
         let length = key
             .aead
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), associated(org_id, row_id), &mut plain)
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                associated(org_id, row_id),
+                &mut plain,
+            )
             .map_err(|_| SealError::Damaged)?
             .len();
         plain.truncate(length);
@@ -109,10 +128,22 @@ mod tests {
         let sealed = sealer("aa").seal(org, row, b"token").unwrap();
         assert!(!sealed.windows(5).any(|w| w == b"token"));
         assert_eq!(sealer("aa").open(org, row, &sealed).unwrap(), b"token");
-        assert_eq!(sealer("aa").open(Uuid::now_v7(), row, &sealed), Err(SealError::Damaged));
-        assert_eq!(sealer("aa").open(org, Uuid::now_v7(), &sealed), Err(SealError::Damaged));
-        assert!(matches!(sealer("bb").open(org, row, &sealed), Err(SealError::UnknownKey(_))));
-        assert_eq!(sealer("aa").open(org, row, &sealed[..10]), Err(SealError::Damaged));
+        assert_eq!(
+            sealer("aa").open(Uuid::now_v7(), row, &sealed),
+            Err(SealError::Damaged)
+        );
+        assert_eq!(
+            sealer("aa").open(org, Uuid::now_v7(), &sealed),
+            Err(SealError::Damaged)
+        );
+        assert!(matches!(
+            sealer("bb").open(org, row, &sealed),
+            Err(SealError::UnknownKey(_))
+        ));
+        assert_eq!(
+            sealer("aa").open(org, row, &sealed[..10]),
+            Err(SealError::Damaged)
+        );
     }
 
     #[test]

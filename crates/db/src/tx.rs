@@ -39,7 +39,9 @@ impl TenantTx {
         });
         // One round trip for all three. SET takes no parameters; the JSON is quoted as an SQL literal.
         let quoted = claims.to_string().replace('\'', "''");
-        let begin = format!("BEGIN; SET LOCAL ROLE authenticated; SET LOCAL request.jwt.claims = '{quoted}'");
+        let begin = format!(
+            "BEGIN; SET LOCAL ROLE authenticated; SET LOCAL request.jwt.claims = '{quoted}'"
+        );
         Ok(Self(pool.begin_with(AssertSqlSafe(begin)).await?))
     }
 

@@ -168,7 +168,7 @@ pub struct OutboundMedia {
     pub voice: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OutboundTemplate {
     /// Meta's template name.
     #[serde(default, skip_serializing_if = "Option::is_none")]

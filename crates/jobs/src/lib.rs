@@ -113,7 +113,10 @@ mod tests {
     async fn an_error_and_a_panic_cost_one_round_each_and_a_wake_up_runs_it_at_once() {
         let (rounds, finished) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (wake, shutdown) = (Arc::new(Notify::new()), CancellationToken::new());
-        let job = Flaky { rounds: rounds.clone(), finished: finished.clone() };
+        let job = Flaky {
+            rounds: rounds.clone(),
+            finished: finished.clone(),
+        };
         let task = spawn(job, wake.clone(), shutdown.clone());
         while rounds.load(Ordering::SeqCst) < 4 {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -91,7 +91,9 @@ impl ErrorClass {
             | Self::ThrottledPair
             | Self::ThrottledAccount
             | Self::ChannelBlocked => Fault::Account,
-            Self::NotNow | Self::OptedOut | Self::OptedOutOfMarketing | Self::Recipient => Fault::Recipient,
+            Self::NotNow | Self::OptedOut | Self::OptedOutOfMarketing | Self::Recipient => {
+                Fault::Recipient
+            }
             Self::NeedsTemplate | Self::Content => Fault::Sender,
         }
     }

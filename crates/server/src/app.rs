@@ -45,10 +45,17 @@ impl Database {
     /// For the server: a private cluster belongs to it alone.
     pub async fn open(config: &Config) -> Result<Self> {
         match &config.database.url {
-            Some(url) => Ok(Self { options: parse_url(url.expose())?, cluster: None }),
+            Some(url) => Ok(Self {
+                options: parse_url(url.expose())?,
+                cluster: None,
+            }),
             None => {
-                let cluster = Cluster::start(ClusterOptions::new(&config.database.data_dir)).await?;
-                Ok(Self { options: cluster.connect_options(), cluster: Some(cluster) })
+                let cluster =
+                    Cluster::start(ClusterOptions::new(&config.database.data_dir)).await?;
+                Ok(Self {
+                    options: cluster.connect_options(),
+                    cluster: Some(cluster),
+                })
             }
         }
     }
@@ -57,8 +64,12 @@ impl Database {
     pub async fn open_shared(config: &Config) -> Result<Self> {
         match Self::open(config).await {
             Err(error) if matches!(error.downcast_ref(), Some(ClusterError::Locked { .. })) => {
-                let options = cluster::options_of_running(&config.database.data_dir).ok_or(error)?;
-                Ok(Self { options, cluster: None })
+                let options =
+                    cluster::options_of_running(&config.database.data_dir).ok_or(error)?;
+                Ok(Self {
+                    options,
+                    cluster: None,
+                })
             }
             result => result,
         }
@@ -74,7 +85,8 @@ impl Database {
 
 fn parse_url(url: &str) -> Result<PgConnectOptions> {
     // The parser's own words may repeat the password.
-    url.parse().map_err(|_| anyhow::anyhow!("DATABASE_URL is not a postgres:// URL"))
+    url.parse()
+        .map_err(|_| anyhow::anyhow!("DATABASE_URL is not a postgres:// URL"))
 }
 
 /// What a command or the server needs beside the database: migrated schema, pools, keys.
@@ -92,7 +104,9 @@ pub struct Foundation {
 impl Foundation {
     /// Migrates the schema and completes the secrets.
     pub async fn lay(mut config: Config, options: &PgConnectOptions, port: u16) -> Result<Self> {
-        wasel_db::migrate(options).await.context("the database schema could not be brought up to date")?;
+        wasel_db::migrate(options)
+            .await
+            .context("the database schema could not be brought up to date")?;
         let sizes = PoolSizes {
             tenants: config.database.tenant_connections.get(),
             system: config.database.system_connections.get(),
@@ -103,32 +117,77 @@ impl Foundation {
         let any_sealed = wasel_db::channels::any_sealed(&mut tx).await?;
         tx.commit().await?;
         let mut news = Vec::new();
-        if let Some(made) = config.complete_secrets(!any_sealed)?.filter(|made| !made.new.is_empty()) {
-            news.push(format!("{} made and kept in {}", made.new.join(" and "), made.path().display()));
+        if let Some(made) = config
+            .complete_secrets(!any_sealed)?
+            .filter(|made| !made.new.is_empty())
+        {
+            news.push(format!(
+                "{} made and kept in {}",
+                made.new.join(" and "),
+                made.path().display()
+            ));
         }
-        let key = config.secrets.encryption_key.as_ref().context("ENCRYPTION_KEY is not set")?;
-        let older: Vec<String> =
-            config.secrets.previous_encryption_keys.iter().map(|key| key.expose().to_owned()).collect();
+        let key = config
+            .secrets
+            .encryption_key
+            .as_ref()
+            .context("ENCRYPTION_KEY is not set")?;
+        let older: Vec<String> = config
+            .secrets
+            .previous_encryption_keys
+            .iter()
+            .map(|key| key.expose().to_owned())
+            .collect();
         let sealer = Arc::new(Sealer::new(key.expose(), &older)?);
-        let public_url: Arc<str> = Arc::from(config.server.public_url_or_local(port).trim_end_matches('/'));
+        let public_url: Arc<str> = Arc::from(
+            config
+                .server
+                .public_url_or_local(port)
+                .trim_end_matches('/'),
+        );
         let tokens = Arc::new(tokens(&mut config, &public_url, &mut news)?);
         let providers = Arc::new(Providers::new(provider_config(&config)));
-        Ok(Self { config: Arc::new(config), db, sealer, tokens, providers, public_url, news })
+        Ok(Self {
+            config: Arc::new(config),
+            db,
+            sealer,
+            tokens,
+            providers,
+            public_url,
+            news,
+        })
     }
 }
 
 /// The token keys. Without given ones, anon and service-role keys are made once and kept.
 fn tokens(config: &mut Config, public_url: &str, news: &mut Vec<String>) -> Result<Tokens> {
-    let secret = config.auth.jwt_secret.as_ref().context("JWT_SECRET is not set")?.expose().to_owned();
+    let secret = config
+        .auth
+        .jwt_secret
+        .as_ref()
+        .context("JWT_SECRET is not set")?
+        .expose()
+        .to_owned();
     let settings = |config: &Config| -> Result<TokenSettings> {
         Ok(TokenSettings {
             jwt_secret: secret.clone(),
             jwks: match &config.auth.jwks_url {
-                Some(url) => Some(Jwks::new(url.as_str().parse().context("JWKS_URL")?, http_client(config))),
+                Some(url) => Some(Jwks::new(
+                    url.as_str().parse().context("JWKS_URL")?,
+                    http_client(config),
+                )),
                 None => None,
             },
-            anon_key: config.auth.supabase_anon_key.as_ref().map(|key| key.expose().to_owned()),
-            service_role_key: config.auth.supabase_service_role_key.as_ref().map(|key| key.expose().to_owned()),
+            anon_key: config
+                .auth
+                .supabase_anon_key
+                .as_ref()
+                .map(|key| key.expose().to_owned()),
+            service_role_key: config
+                .auth
+                .supabase_service_role_key
+                .as_ref()
+                .map(|key| key.expose().to_owned()),
             public_url: public_url.parse().context("PUBLIC_URL")?,
         })
     };
@@ -147,14 +206,17 @@ fn tokens(config: &mut Config, public_url: &str, news: &mut Vec<String>) -> Resu
         config.auth.supabase_anon_key = complete("SUPABASE_ANON_KEY", ApiKeyRole::Anon)?;
     }
     if config.auth.supabase_service_role_key.is_none() {
-        config.auth.supabase_service_role_key = complete("SUPABASE_SERVICE_ROLE_KEY", ApiKeyRole::ServiceRole)?;
+        config.auth.supabase_service_role_key =
+            complete("SUPABASE_SERVICE_ROLE_KEY", ApiKeyRole::ServiceRole)?;
     }
     Ok(Tokens::new(settings(config)?))
 }
 
 fn provider_config(config: &Config) -> ProviderConfig {
     let p = &config.providers;
-    let expose = |secret: &Option<wasel_config::Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+    let expose = |secret: &Option<wasel_config::Secret>| {
+        secret.as_ref().map(|secret| secret.expose().to_owned())
+    };
     ProviderConfig {
         meta_graph_base: p.meta_graph_base.as_str().to_owned(),
         meta_graph_version: p.meta_graph_version.clone(),
@@ -202,39 +264,72 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
     let (state, tail) = assemble(foundation, demo).await?;
     let (signals, shutdown) = (state.signals.clone(), state.shutdown.clone());
     let unprompted = || Arc::new(Notify::new());
+    let (send_message, renew_leases) = SendMessage::new(state.clone());
     let jobs = vec![
         wasel_jobs::spawn(tail, signals.commits.changes, shutdown.clone()),
-        wasel_jobs::spawn(SendMessage::new(state.clone()), signals.outbox, shutdown.clone()),
-        wasel_jobs::spawn(FetchMedia(state.clone()), signals.commits.media, shutdown.clone()),
+        wasel_jobs::spawn(send_message, signals.outbox, shutdown.clone()),
+        wasel_jobs::spawn(renew_leases, unprompted(), shutdown.clone()),
+        wasel_jobs::spawn(
+            FetchMedia(state.clone()),
+            signals.commits.media,
+            shutdown.clone(),
+        ),
         wasel_jobs::spawn(Reconcile(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(Housekeeping(state.clone()), unprompted(), shutdown.clone()),
     ];
-    let service = http::router::router(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let service =
+        http::router::router(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.tap_io(|stream| {
         // Small answers must not wait for more; where it cannot be set they merely do.
         let _ = stream.set_nodelay(true);
     });
     let serving = tokio::spawn(async move {
-        axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
+        axum::serve(listener, service)
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await
     });
-    Ok(Running { state, address, news, sealer, database, serving, jobs })
+    Ok(Running {
+        state,
+        address,
+        news,
+        sealer,
+        database,
+        serving,
+        jobs,
+    })
 }
 
 /// Puts the state together; nothing runs yet but the ingest writers.
 async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(AppState, Tail)> {
-    let Foundation { config, db, sealer, tokens, providers, public_url, .. } = foundation;
+    let Foundation {
+        config,
+        db,
+        sealer,
+        tokens,
+        providers,
+        public_url,
+        ..
+    } = foundation;
     let registry = Arc::new(Registry::new(db.clone(), providers.clone(), sealer.clone()));
     registry.reload().await?;
     let auth = AuthContext::new(db.clone(), tokens);
     let catalog = tail::read_catalog(&db).await?;
-    let hub = Arc::new(Hub::new(Arc::new(SocketAuthorizer(auth.clone())), catalog, Limits::default()));
+    let hub = Arc::new(Hub::new(
+        Arc::new(SocketAuthorizer(auth.clone())),
+        catalog,
+        Limits::default(),
+    ));
     let signals = Signals::default();
     let (tail_job, tail) = Tail::new(db.clone(), hub.clone(), registry.clone());
     let state = AppState {
         http: http_client(&config),
         storage: MediaStorage::local(&config.database.data_dir.join("media"))?,
         limiter: ApiLimiter::new(config.limits.api_requests, config.limits.api_window),
-        ingest: Ingest::start(&db, config.database.ingest_connections.get() as usize, &signals.commits),
+        ingest: Ingest::start(
+            &db,
+            config.database.ingest_connections.get() as usize,
+            &signals.commits,
+        ),
         config,
         db,
         registry,
@@ -294,7 +389,11 @@ impl Running {
         let grace = self.state.config.server.shutdown_grace;
         self.state.shutdown.cancel();
         let deadline = Instant::now() + grace;
-        let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+        let left = || {
+            deadline
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(100))
+        };
         if tokio::time::timeout(left(), self.serving).await.is_err() {
             tracing::warn!("requests were still open when the shutdown grace ended");
         }

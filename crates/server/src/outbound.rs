@@ -22,7 +22,10 @@ use crate::state::AppState;
 #[derive(Clone, Debug)]
 pub enum Recipient {
     /// A number as a person types it, a provider's user id, or an e-mail address, on this channel.
-    Address { channel: Arc<ChannelHandle>, to: String },
+    Address {
+        channel: Arc<ChannelHandle>,
+        to: String,
+    },
     /// The customer of this conversation.
     Conversation(ConversationId),
 }
@@ -59,7 +62,11 @@ pub struct Enqueued {
 }
 
 /// Checks everything that can be checked now, then writes message and outbox row in one transaction.
-pub async fn enqueue(state: &AppState, caller: &Caller, request: SendRequest) -> Result<Enqueued, ApiError> {
+pub async fn enqueue(
+    state: &AppState,
+    caller: &Caller,
+    request: SendRequest,
+) -> Result<Enqueued, ApiError> {
     let hash = request.idempotency_key.as_ref().map(|_| hash_of(&request));
     let org = caller.org_id;
     let id = MessageId::generate();
@@ -69,8 +76,13 @@ pub async fn enqueue(state: &AppState, caller: &Caller, request: SendRequest) ->
         match idempotency::insert(&mut tx, org, &scope_of(caller), key, hash, id).await? {
             idempotency::Claim::New => {}
             idempotency::Claim::Repeat(first) => {
-                let message = messages::find(&mut tx, org, first).await?.ok_or_else(|| ApiError::not_found("message"))?;
-                return Ok(Enqueued { message, repeated: true });
+                let message = messages::find(&mut tx, org, first)
+                    .await?
+                    .ok_or_else(|| ApiError::not_found("message"))?;
+                return Ok(Enqueued {
+                    message,
+                    repeated: true,
+                });
             }
             idempotency::Claim::Conflict => {
                 return Err(ApiError::new(
@@ -88,12 +100,16 @@ pub async fn enqueue(state: &AppState, caller: &Caller, request: SendRequest) ->
                 .await?
                 .ok_or_else(|| ApiError::not_found("conversation").at("conversation_id"))?;
             let channel = state.registry.of_org(org, conversation.channel_id.into());
-            (channel.ok_or_else(|| ApiError::not_found("channel"))?, conversation)
+            (
+                channel.ok_or_else(|| ApiError::not_found("channel"))?,
+                conversation,
+            )
         }
         Recipient::Address { channel, to } => {
             let identity = address(&channel.0, to)?;
             let contact = contacts::find_or_insert(&mut tx, org, &identity, None).await?;
-            let conversation = conversations::find_or_insert(&mut tx, org, channel.0.id, contact).await?;
+            let conversation =
+                conversations::find_or_insert(&mut tx, org, channel.0.id, contact).await?;
             (channel.0.clone(), conversation)
         }
     };
@@ -107,11 +123,14 @@ pub async fn enqueue(state: &AppState, caller: &Caller, request: SendRequest) ->
                 .filter(|message| message.conversation_id == conversation.id)
                 .ok_or_else(|| ApiError::not_found("message in this conversation").at("reply_to"))?
                 .provider_message_id
-                .ok_or_else(|| ApiError::invalid("reply_to", "that message has not reached the provider"))?,
+                .ok_or_else(|| {
+                    ApiError::invalid("reply_to", "that message has not reached the provider")
+                })?,
         ),
         None => None,
     };
-    let content = serde_json::to_value(&request.content).map_err(|_| ApiError::invalid("content", "is not JSON"))?;
+    let content = serde_json::to_value(&request.content)
+        .map_err(|_| ApiError::invalid("content", "is not JSON"))?;
     messages::insert_outbound(
         &mut tx,
         &NewOutbound {
@@ -135,11 +154,16 @@ pub async fn enqueue(state: &AppState, caller: &Caller, request: SendRequest) ->
         },
     )
     .await?;
-    let message = messages::find(&mut tx, org, id).await?.ok_or_else(|| ApiError::not_found("message"))?;
+    let message = messages::find(&mut tx, org, id)
+        .await?
+        .ok_or_else(|| ApiError::not_found("message"))?;
     tx.commit().await?;
     state.signals.outbox.notify_one();
     state.signals.commits.changes.notify_one();
-    Ok(Enqueued { message, repeated: false })
+    Ok(Enqueued {
+        message,
+        repeated: false,
+    })
 }
 
 /// What a person typed as recipient, as this channel can address it.
@@ -153,13 +177,17 @@ fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
         if addressable.contains(&IdentityKind::Email) {
             return Ok(Identity::new(IdentityKind::Email, to.to_lowercase()));
         }
-        return Err(ApiError::invalid("to", "this channel needs a phone number, not an e-mail address"));
+        return Err(ApiError::invalid(
+            "to",
+            "this channel needs a phone number, not an e-mail address",
+        ));
     }
     if addressable.contains(&IdentityKind::Bsuid) && looks_like_bsuid(to) {
         return Ok(Identity::new(IdentityKind::Bsuid, to));
     }
     let number = to.strip_prefix("whatsapp:").unwrap_or(to);
-    let number = E164::parse(number, channel.region).map_err(|error| ApiError::invalid("to", error.to_string()))?;
+    let number = E164::parse(number, channel.region)
+        .map_err(|error| ApiError::invalid("to", error.to_string()))?;
     Ok(Identity::new(IdentityKind::Phone, number.as_str()))
 }
 
@@ -182,16 +210,31 @@ pub async fn recipient_of(
     contact: ContactId,
 ) -> Result<Identity, ApiError> {
     let identities = contacts::list_identities(connection, org, &[contact.0]).await?;
-    let found = channel.open.capabilities().addressable.iter().find_map(|kind| {
-        identities.iter().find(|identity| identity.kind == kind.as_str()).map(|identity| Identity::new(*kind, &identity.value))
-    });
+    let found = channel
+        .open
+        .capabilities()
+        .addressable
+        .iter()
+        .find_map(|kind| {
+            identities
+                .iter()
+                .find(|identity| identity.kind == kind.as_str())
+                .map(|identity| Identity::new(*kind, &identity.value))
+        });
     found.ok_or_else(|| {
-        ApiError::refused("not_addressable", "this contact has no address that the channel can write to").at("to")
+        ApiError::refused(
+            "not_addressable",
+            "this contact has no address that the channel can write to",
+        )
+        .at("to")
     })
 }
 
 fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
-    channel.open.check(content).map_err(|error| ApiError::invalid(error.field, error.reason))
+    channel
+        .open
+        .check(content)
+        .map_err(|error| ApiError::invalid(error.field, error.reason))
 }
 
 /// Opt-out and the 24-hour window, so that the caller gets the reason at once instead of a provider's refusal later.
@@ -203,7 +246,10 @@ async fn check_rules(
     content: &OutboundContent,
 ) -> Result<(), ApiError> {
     if conversation.status == "blocked" {
-        return Err(ApiError::refused("conversation_blocked", "this conversation is blocked"));
+        return Err(ApiError::refused(
+            "conversation_blocked",
+            "this conversation is blocked",
+        ));
     }
     if consents::is_opted_out(connection, org.0, conversation.contact_id, channel.id.0).await? {
         return Err(ApiError::refused(
@@ -241,7 +287,9 @@ fn media_of(content: &OutboundContent) -> Option<Value> {
 
 /// Whose an Idempotency-Key is: two people may use the same one.
 fn scope_of(caller: &Caller) -> String {
-    caller.user_id.map_or_else(|| "service".to_owned(), |user| user.to_string())
+    caller
+        .user_id
+        .map_or_else(|| "service".to_owned(), |user| user.to_string())
 }
 
 /// What must be equal for two requests with one key to be the same request.
@@ -250,8 +298,16 @@ fn hash_of(request: &SendRequest) -> Vec<u8> {
         Recipient::Address { channel, to } => json!([channel.0.id, to]),
         Recipient::Conversation(id) => json!(id),
     };
-    let canonical = json!([recipient, request.content, request.reply_to, request.request_id, request.metadata]);
-    digest::digest(&digest::SHA256, canonical.to_string().as_bytes()).as_ref().to_vec()
+    let canonical = json!([
+        recipient,
+        request.content,
+        request.reply_to,
+        request.request_id,
+        request.metadata
+    ]);
+    digest::digest(&digest::SHA256, canonical.to_string().as_bytes())
+        .as_ref()
+        .to_vec()
 }
 
 #[cfg(test)]

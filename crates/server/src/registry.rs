@@ -45,12 +45,21 @@ pub struct Registry {
 impl Registry {
     #[must_use]
     pub fn new(db: Db, providers: Arc<Providers>, sealer: Arc<Sealer>) -> Self {
-        Self { db, providers, sealer, snapshot: RwLock::default(), last_reload: Mutex::new(None) }
+        Self {
+            db,
+            providers,
+            sealer,
+            snapshot: RwLock::default(),
+            last_reload: Mutex::new(None),
+        }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
         // A poisoned lock still holds a whole snapshot: it is only ever replaced.
-        self.snapshot.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.snapshot
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// Reads all channels anew. One that cannot be opened is logged and left out; the others go on.
@@ -66,24 +75,36 @@ impl Registry {
                 Ok(channel) => {
                     let channel = Arc::new(channel);
                     for key in channel.open.routing_keys() {
-                        snapshot.by_route.entry(key).or_default().push(channel.clone());
+                        snapshot
+                            .by_route
+                            .entry(key)
+                            .or_default()
+                            .push(channel.clone());
                     }
                     snapshot.by_id.insert(channel.id, channel);
                 }
-                Err(reason) => tracing::error!(channel.id = %id, %reason, "a channel cannot be used"),
+                Err(reason) => {
+                    tracing::error!(channel.id = %id, %reason, "a channel cannot be used")
+                }
             }
         }
-        *self.snapshot.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(snapshot);
+        *self
+            .snapshot
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(snapshot);
         *last_reload = Some(Instant::now());
         Ok(())
     }
 
     fn open(&self, row: wasel_db::channels::SealedChannel) -> Result<Channel, String> {
-        let kind = ChannelKind::parse(&row.channel.kind).ok_or_else(|| format!("unknown kind {}", row.channel.kind))?;
+        let kind = ChannelKind::parse(&row.channel.kind)
+            .ok_or_else(|| format!("unknown kind {}", row.channel.kind))?;
         let secrets: Value = match row.sealed {
             Some(sealed) => {
-                let plain =
-                    self.sealer.open(row.channel.org_id, row.channel.id, &sealed).map_err(|error| error.to_string())?;
+                let plain = self
+                    .sealer
+                    .open(row.channel.org_id, row.channel.id, &sealed)
+                    .map_err(|error| error.to_string())?;
                 serde_json::from_slice(&plain).map_err(|_| "its secrets are not JSON".to_owned())?
             }
             None => Value::Object(serde_json::Map::new()),
@@ -99,7 +120,10 @@ impl Registry {
             kind,
             name: row.channel.name,
             status: row.channel.status,
-            region: row.region.as_deref().and_then(|region| wasel_domain::phone::parse_region(region).ok()),
+            region: row
+                .region
+                .as_deref()
+                .and_then(|region| wasel_domain::phone::parse_region(region).ok()),
             open,
         })
     }
@@ -134,18 +158,31 @@ impl Registry {
     #[must_use]
     pub fn by_routes(&self, routes: &[String]) -> Vec<Arc<Channel>> {
         let snapshot = self.snapshot();
-        routes.iter().find_map(|route| snapshot.by_route.get(route)).cloned().unwrap_or_default()
+        routes
+            .iter()
+            .find_map(|route| snapshot.by_route.get(route))
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Every channel of these kinds.
     #[must_use]
     pub fn of_kinds(&self, kinds: &[ChannelKind]) -> Vec<Arc<Channel>> {
-        self.snapshot().by_id.values().filter(|channel| kinds.contains(&channel.kind)).cloned().collect()
+        self.snapshot()
+            .by_id
+            .values()
+            .filter(|channel| kinds.contains(&channel.kind))
+            .cloned()
+            .collect()
     }
 
     /// After a miss: reload unless that was done a moment ago. Returns whether it was worth asking again.
     pub async fn reload_after_miss(&self) -> bool {
-        let recent = self.last_reload.lock().await.is_some_and(|at| at.elapsed() < RELOAD_PAUSE);
+        let recent = self
+            .last_reload
+            .lock()
+            .await
+            .is_some_and(|at| at.elapsed() < RELOAD_PAUSE);
         if recent {
             return false;
         }

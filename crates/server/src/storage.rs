@@ -23,11 +23,18 @@ impl MediaStorage {
     /// Stores a file and returns its key.
     pub async fn put(&self, org: Uuid, id: Uuid, bytes: Bytes) -> anyhow::Result<String> {
         let key = format!("{org}/{id}");
-        self.0.put(&object_store::path::Path::from(key.as_str()), bytes.into()).await?;
+        self.0
+            .put(&object_store::path::Path::from(key.as_str()), bytes.into())
+            .await?;
         Ok(key)
     }
 
     pub async fn get(&self, key: &str) -> anyhow::Result<Bytes> {
-        Ok(self.0.get(&object_store::path::Path::from(key)).await?.bytes().await?)
+        Ok(self
+            .0
+            .get(&object_store::path::Path::from(key))
+            .await?
+            .bytes()
+            .await?)
     }
 }

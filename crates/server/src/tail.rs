@@ -64,8 +64,35 @@ impl Tail {
     #[must_use]
     pub fn new(db: Db, hub: Arc<Hub>, registry: Arc<Registry>) -> (Self, TailPosition) {
         let (position, receiver) = watch::channel(0);
-        let progress = Mutex::new(Progress { horizon: Horizon::default(), read: None, pause: BUSY });
-        (Self { db, hub, registry, position, progress }, TailPosition(receiver))
+        let progress = Mutex::new(Progress {
+            horizon: Horizon::default(),
+            read: None,
+            pause: BUSY,
+        });
+        (
+            Self {
+                db,
+                hub,
+                registry,
+                position,
+                progress,
+            },
+            TailPosition(receiver),
+        )
+    }
+
+    /// Who lost a membership or a channel must stop hearing of it at once.
+    fn recheck_members(&self, rows: &[Change]) {
+        for row in rows {
+            let column = match row.table_name.as_str() {
+                "profiles" => "id",
+                "channel_members" => "user_id",
+                _ => continue,
+            };
+            let fields = row.record.as_ref().or(row.old_record.as_ref());
+            let user = fields.and_then(|fields| fields.get(column)?.as_str()?.parse().ok());
+            self.hub.recheck(row.org_id, user);
+        }
     }
 
     async fn deliver(&self, rows: &[Change]) -> Result<(), wasel_db::Error> {
@@ -79,8 +106,11 @@ impl Tail {
             if !self.hub.wants(name.name) {
                 continue;
             }
-            let of_table: HashMap<i64, &Change> =
-                rows.iter().filter(|row| row.table_name == name.table).map(|row| (row.seq, row)).collect();
+            let of_table: HashMap<i64, &Change> = rows
+                .iter()
+                .filter(|row| row.table_name == name.table)
+                .map(|row| (row.seq, row))
+                .collect();
             if of_table.is_empty() {
                 continue;
             }
@@ -120,17 +150,29 @@ impl Job for Tail {
             self.position.send_replace(settled);
             return Ok(Next::Now);
         };
-        let rows = if settled > read { changes::list_all(&mut tx, read, settled, BATCH).await? } else { Vec::new() };
+        let rows = if settled > read {
+            changes::list_all(&mut tx, read, settled, BATCH).await?
+        } else {
+            Vec::new()
+        };
         tx.commit().await?;
         let full = rows.len() as i64 == BATCH;
         if !rows.is_empty() {
-            if rows.iter().any(|row| row.table_name == "channels" || row.table_name == "organizations") {
+            if rows
+                .iter()
+                .any(|row| row.table_name == "channels" || row.table_name == "organizations")
+            {
                 self.registry.reload().await?;
             }
+            self.recheck_members(&rows);
             self.deliver(&rows).await?;
         }
         // Numbers without a row are rolled back ones: they are settled too.
-        let now_read = if full { rows.last().map_or(settled, |row| row.seq) } else { settled.max(read) };
+        let now_read = if full {
+            rows.last().map_or(settled, |row| row.seq)
+        } else {
+            settled.max(read)
+        };
         progress.read = Some(now_read);
         if now_read > read {
             self.position.send_replace(now_read);
@@ -149,7 +191,11 @@ impl Job for Tail {
 }
 
 /// A logged row as the hub tells it, under one of its names.
-fn message_of(row: &Change, name: Arc<str>, shape: Option<Value>) -> Option<wasel_realtime::Change> {
+fn message_of(
+    row: &Change,
+    name: Arc<str>,
+    shape: Option<Value>,
+) -> Option<wasel_realtime::Change> {
     let op = match row.op.as_str() {
         "INSERT" => ChangeOp::Insert,
         "UPDATE" => ChangeOp::Update,
@@ -177,7 +223,11 @@ fn message_of(row: &Change, name: Arc<str>, shape: Option<Value>) -> Option<wase
 #[must_use]
 pub fn channel_of(row: &Change) -> Option<Uuid> {
     let fields = row.record.as_ref().or(row.old_record.as_ref())?;
-    let column = if row.table_name == "channels" { "id" } else { "channel_id" };
+    let column = if row.table_name == "channels" {
+        "id"
+    } else {
+        "channel_id"
+    };
     fields.get(column)?.as_str()?.parse().ok()
 }
 
@@ -188,14 +238,21 @@ pub async fn read_catalog(db: &Db) -> Result<Catalog, wasel_db::Error> {
     tx.commit().await?;
     let mut tables: HashMap<String, TableInfo> = HashMap::new();
     for column in columns {
-        let table = tables.entry(column.table_name.clone()).or_insert_with(|| TableInfo {
-            alias: DOCUMENT_NAMES.iter().any(|name| name.name == column.table_name),
-            ..TableInfo::default()
-        });
+        let table = tables
+            .entry(column.table_name.clone())
+            .or_insert_with(|| TableInfo {
+                alias: DOCUMENT_NAMES
+                    .iter()
+                    .any(|name| name.name == column.table_name),
+                ..TableInfo::default()
+            });
         if column.is_key {
             table.primary_key.push(column.column_name.clone());
         }
-        table.columns.push(Column { name: column.column_name, type_: column.udt_name });
+        table.columns.push(Column {
+            name: column.column_name,
+            type_: column.udt_name,
+        });
     }
     Ok(Catalog(tables))
 }

@@ -167,7 +167,8 @@ impl Cluster {
 
 /// How to reach the cluster that another process runs in this data directory; `None` if none runs there.
 pub fn options_of_running(data_dir: &std::path::Path) -> Option<PgConnectOptions> {
-    let pid_file = std::fs::read_to_string(places::data_in(data_dir).join("postmaster.pid")).ok()?;
+    let pid_file =
+        std::fs::read_to_string(places::data_in(data_dir).join("postmaster.pid")).ok()?;
     // The fifth line of the lock file is the socket's folder (PostgreSQL, miscadmin.h).
     let sockets = pid_file.lines().nth(4).filter(|line| !line.is_empty())?;
     Some(Address::new(std::path::Path::new(sockets)).options(connection::DATABASE))

@@ -17,8 +17,10 @@ use crate::consents::{self, NewConsent};
 use crate::messages::{self, NewInbound, StatusUpdate};
 use crate::{Db, Error, Result, contacts, ledger, media, reactions};
 
-/// Repeats of a group after a deadlock or a broken connection, before the requesters are told.
-const RETRIES: u32 = 3;
+/// Repeats of a group after another transaction got in its way, before the requesters are told.
+const CONFLICT_RETRIES: u32 = 3;
+/// Repeats on a new connection after one broke: a provider would rather hear "later" than wait.
+const CONNECTION_RETRIES: u32 = 1;
 
 pub(super) struct Writer {
     db: Db,
@@ -37,7 +39,11 @@ struct Item<'a> {
 
 impl Writer {
     pub fn new(db: Db, signals: CommitSignals) -> Self {
-        Self { db, cache: Cache::default(), signals }
+        Self {
+            db,
+            cache: Cache::default(),
+            signals,
+        }
     }
 
     /// Stores the group; the answers are in the order of the deliveries. A delivery that the database refuses by
@@ -47,7 +53,10 @@ impl Writer {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(error) if is_transient(&error) => {
                 tracing::warn!(ingest.deliveries = deliveries.len(), %error, "a group of webhooks was not stored");
-                deliveries.iter().map(|_| Err(IngestError::Unavailable)).collect()
+                deliveries
+                    .iter()
+                    .map(|_| Err(IngestError::Unavailable))
+                    .collect()
             }
             Err(_) => {
                 let mut outcomes = Vec::with_capacity(deliveries.len());
@@ -60,14 +69,21 @@ impl Writer {
     }
 
     async fn store_alone(&mut self, delivery: Delivery) -> Result<Outcome, IngestError> {
-        let error = match self.store_with_retries(std::slice::from_ref(&delivery)).await {
+        let error = match self
+            .store_with_retries(std::slice::from_ref(&delivery))
+            .await
+        {
             Ok(outcomes) => return Ok(outcomes[0]),
             Err(error) if is_transient(&error) => return Err(IngestError::Unavailable),
             Err(error) => error,
         };
         tracing::error!(event.id = %delivery.id, %error, "a webhook could not be stored and becomes a dead letter");
         let reason = format!("the database refused it: {error}");
-        let dead = Delivery { events: Vec::new(), dead_letter: Some(reason), ..delivery };
+        let dead = Delivery {
+            events: Vec::new(),
+            dead_letter: Some(reason),
+            ..delivery
+        };
         match self.store_with_retries(std::slice::from_ref(&dead)).await {
             Ok(outcomes) => Ok(outcomes[0]),
             Err(_) => Err(IngestError::Unavailable),
@@ -87,8 +103,14 @@ impl Writer {
                     // Whatever went wrong, what the cache says may be why (a row erased meanwhile).
                     self.cache.clear();
                     attempt += 1;
-                    let stale = matches!(error, Error::Constraint { .. }) && attempt == 1;
-                    if attempt > RETRIES || !(is_transient(&error) || stale) {
+                    let allowed = match &error {
+                        error if error.is_unavailable() => CONNECTION_RETRIES,
+                        error if error.is_conflict() => CONFLICT_RETRIES,
+                        // The cache named a row that is gone.
+                        Error::Constraint { .. } => 1,
+                        _ => 0,
+                    };
+                    if attempt > allowed {
                         return Err(error);
                     }
                 }
@@ -147,7 +169,12 @@ impl Writer {
                 ProviderEvent::Echo(message) => (message, false),
                 _ => continue,
             };
-            let key = Key::of(item.org_id, item.channel_id, &message.customer, message.group_id.as_deref());
+            let key = Key::of(
+                item.org_id,
+                item.channel_id,
+                &message.customer,
+                message.group_id.as_deref(),
+            );
             let Some(key) = key else { continue };
             wanted.push((key.clone(), &message.customer));
             found.push((item, key, message, from_customer));
@@ -161,8 +188,12 @@ impl Writer {
         for (item, key, message, from_customer) in &found {
             let target = self.cache.get(key).ok_or(Error::Raced)?;
             let id = Uuid::now_v7();
-            let refs: Vec<media::NewMedia> =
-                message.content.media.iter().map(|source| media::NewMedia::new(item.org_id, id, item.channel_id, source)).collect();
+            let refs: Vec<media::NewMedia> = message
+                .content
+                .media
+                .iter()
+                .map(|source| media::NewMedia::new(item.org_id, id, item.channel_id, source))
+                .collect();
             rows.push(NewInbound {
                 org_id: item.org_id,
                 id,
@@ -171,13 +202,20 @@ impl Writer {
                 contact_id: target.contact_id,
                 from_customer: *from_customer,
                 message_type: message.content.kind.as_str(),
-                body: message.content.text.as_deref().map(|text| clean(text).into_owned()),
+                body: message
+                    .content
+                    .text
+                    .as_deref()
+                    .map(|text| clean(text).into_owned()),
                 content: clean_json(&message.content.detail),
                 media: (!refs.is_empty()).then(|| media::listing(&refs)),
                 address: target.address.clone(),
                 customer_name: target.customer_name.clone(),
                 provider_message_id: clean(&message.provider_message_id).into_owned(),
-                quoted_message_id: message.quoted_message_id.as_deref().map(|id| clean(id).into_owned()),
+                quoted_message_id: message
+                    .quoted_message_id
+                    .as_deref()
+                    .map(|id| clean(id).into_owned()),
                 referral: message.referral.as_ref().and_then(clean_json),
                 metadata: metadata_of(message),
                 sent_at: known_time(message.sent_at, item.received_at),
@@ -207,7 +245,11 @@ impl Writer {
 
 /// A provider that tells no time leaves the epoch; then it happened when we heard of it.
 fn known_time(told: DateTime<Utc>, received_at: DateTime<Utc>) -> DateTime<Utc> {
-    if told == DateTime::UNIX_EPOCH { received_at } else { told }
+    if told == DateTime::UNIX_EPOCH {
+        received_at
+    } else {
+        told
+    }
 }
 
 fn metadata_of(message: &InboundMessage) -> Option<String> {
@@ -218,13 +260,31 @@ fn metadata_of(message: &InboundMessage) -> Option<String> {
     if let Some(group) = &message.group_id {
         metadata["group_id"] = json!(group);
     }
-    metadata.as_object().is_some_and(|fields| !fields.is_empty()).then(|| clean_json(&metadata)).flatten()
+    metadata
+        .as_object()
+        .is_some_and(|fields| !fields.is_empty())
+        .then(|| clean_json(&metadata))
+        .flatten()
 }
 
 /// "STOP" and "إلغاء" are recorded as what they are, besides being messages.
-async fn insert_keyword_consent(connection: &mut PgConnection, row: &NewInbound, content: &MessageContent) -> Result<()> {
-    let spoken = matches!(content.kind, MessageKind::Text | MessageKind::Button | MessageKind::Interactive);
-    let Some(state) = content.text.as_deref().filter(|_| spoken).and_then(consent::keyword) else { return Ok(()) };
+async fn insert_keyword_consent(
+    connection: &mut PgConnection,
+    row: &NewInbound,
+    content: &MessageContent,
+) -> Result<()> {
+    let spoken = matches!(
+        content.kind,
+        MessageKind::Text | MessageKind::Button | MessageKind::Interactive
+    );
+    let Some(state) = content
+        .text
+        .as_deref()
+        .filter(|_| spoken)
+        .and_then(consent::keyword)
+    else {
+        return Ok(());
+    };
     consents::insert(
         connection,
         &NewConsent {
@@ -255,11 +315,19 @@ async fn insert_echo_attempt(connection: &mut PgConnection, row: &NewInbound) ->
     .bind(row.sent_at)
     .execute(&mut *connection)
     .await?;
-    messages::status::apply_pending(connection, Some((row.org_id, row.channel_id, &row.provider_message_id))).await?;
+    messages::status::apply_pending(
+        connection,
+        Some((row.org_id, row.channel_id, &row.provider_message_id)),
+    )
+    .await?;
     Ok(())
 }
 
-async fn store_statuses(connection: &mut PgConnection, items: &[Item<'_>], news: &mut [bool]) -> Result<()> {
+async fn store_statuses(
+    connection: &mut PgConnection,
+    items: &[Item<'_>],
+    news: &mut [bool],
+) -> Result<()> {
     let mut owners = Vec::new();
     let mut updates = Vec::new();
     for item in items {
@@ -281,7 +349,11 @@ async fn store_statuses(connection: &mut PgConnection, items: &[Item<'_>], news:
 }
 
 /// The rare kinds, one by one. Returns whether anything changed.
-async fn store_other(connection: &mut PgConnection, cache: &mut Cache, item: &Item<'_>) -> Result<bool> {
+async fn store_other(
+    connection: &mut PgConnection,
+    cache: &mut Cache,
+    item: &Item<'_>,
+) -> Result<bool> {
     match item.event {
         ProviderEvent::Message(_) | ProviderEvent::Echo(_) | ProviderEvent::Status(_) => Ok(false),
         ProviderEvent::Reaction(reaction) => {
@@ -295,7 +367,11 @@ async fn store_other(connection: &mut PgConnection, cache: &mut Cache, item: &It
     }
 }
 
-async fn update_edited(connection: &mut PgConnection, item: &Item<'_>, edit: &Edit) -> Result<bool> {
+async fn update_edited(
+    connection: &mut PgConnection,
+    item: &Item<'_>,
+    edit: &Edit,
+) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE messages SET body = $4, content = $5::jsonb, edited_at = $6, updated_at = now(),
              metadata = metadata || jsonb_build_object('original_body', coalesce(metadata -> 'original_body', to_jsonb(body)))
@@ -313,7 +389,11 @@ async fn update_edited(connection: &mut PgConnection, item: &Item<'_>, edit: &Ed
     Ok(done.rows_affected() > 0)
 }
 
-async fn update_revoked(connection: &mut PgConnection, item: &Item<'_>, revoke: &Revoke) -> Result<bool> {
+async fn update_revoked(
+    connection: &mut PgConnection,
+    item: &Item<'_>,
+    revoke: &Revoke,
+) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE messages SET revoked_at = $4, updated_at = now()
          WHERE org_id = $1 AND channel_id = $2 AND provider_message_id = $3 AND revoked_at IS NULL",
@@ -336,7 +416,9 @@ async fn store_same_person(
 ) -> Result<bool> {
     let all: Vec<_> = same.known.iter().chain(&same.now).cloned().collect();
     let known = contacts::list_by_identities(connection, item.org_id, &all).await?;
-    let Some((keep, others)) = known.split_first() else { return Ok(false) };
+    let Some((keep, others)) = known.split_first() else {
+        return Ok(false);
+    };
     for other in others {
         contacts::merge(connection, item.org_id, *keep, *other).await?;
     }
@@ -354,7 +436,9 @@ async fn store_consent(
     item: &Item<'_>,
     consent: &ConsentEvent,
 ) -> Result<bool> {
-    let Some(contact_id) = contact_of(connection, cache, item, &consent.customer).await? else { return Ok(false) };
+    let Some(contact_id) = contact_of(connection, cache, item, &consent.customer).await? else {
+        return Ok(false);
+    };
     consents::insert(
         connection,
         &NewConsent {
@@ -376,17 +460,35 @@ async fn contact_of(
     item: &Item<'_>,
     customer: &Party,
 ) -> Result<Option<Uuid>> {
-    let Some(key) = Key::of(item.org_id, item.channel_id, customer, None) else { return Ok(None) };
+    let Some(key) = Key::of(item.org_id, item.channel_id, customer, None) else {
+        return Ok(None);
+    };
     resolve(connection, cache, &[(key.clone(), customer)]).await?;
     Ok(cache.get(&key).map(|target| target.contact_id))
 }
 
-async fn store_notice(connection: &mut PgConnection, item: &Item<'_>, notice: &Notice) -> Result<bool> {
-    ledger::insert_notice(connection, item.org_id, item.channel_id, &notice.topic, &notice.detail).await?;
+async fn store_notice(
+    connection: &mut PgConnection,
+    item: &Item<'_>,
+    notice: &Notice,
+) -> Result<bool> {
+    ledger::insert_notice(
+        connection,
+        item.org_id,
+        item.channel_id,
+        &notice.topic,
+        &notice.detail,
+    )
+    .await?;
     if notice.pauses_channel {
-        let reason = notice.detail.get("event").and_then(Value::as_str).unwrap_or(&notice.topic);
+        let reason = notice
+            .detail
+            .get("event")
+            .and_then(Value::as_str)
+            .unwrap_or(&notice.topic);
         let (org, channel) = (item.org_id.into(), item.channel_id.into());
-        crate::channels::update_status(connection, org, channel, "blocked", Some(&clean(reason))).await?;
+        crate::channels::update_status(connection, org, channel, "blocked", Some(&clean(reason)))
+            .await?;
     }
     Ok(true)
 }

@@ -115,17 +115,21 @@ impl Ingest {
                 sender
             })
             .collect();
-        Self { writers: writers.into() }
+        Self {
+            writers: writers.into(),
+        }
     }
 
     /// Stores one delivery. `Ok` means committed.
     pub async fn store(&self, delivery: Delivery) -> Result<Outcome, IngestError> {
         let (answer, committed) = oneshot::channel();
         let writer = &self.writers[shard(delivery.org_id, self.writers.len())];
-        writer.try_send(Waiting { delivery, answer }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => IngestError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => IngestError::ShuttingDown,
-        })?;
+        writer
+            .try_send(Waiting { delivery, answer })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => IngestError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => IngestError::ShuttingDown,
+            })?;
         // A writer that died without an answer has rolled back.
         committed.await.unwrap_or(Err(IngestError::Unavailable))
     }
@@ -140,8 +144,10 @@ fn shard(org: OrgId, writers: usize) -> usize {
 async fn run(mut writer: Writer, mut receiver: mpsc::Receiver<Waiting>) {
     let mut group = Vec::with_capacity(MAX_GROUP);
     while receiver.recv_many(&mut group, MAX_GROUP).await > 0 {
-        let (deliveries, answers): (Vec<_>, Vec<_>) =
-            group.drain(..).map(|waiting| (waiting.delivery, waiting.answer)).unzip();
+        let (deliveries, answers): (Vec<_>, Vec<_>) = group
+            .drain(..)
+            .map(|waiting| (waiting.delivery, waiting.answer))
+            .unzip();
         let outcomes = writer.store(deliveries).await;
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // The requester may have hung up; the row is committed all the same.
@@ -152,7 +158,11 @@ async fn run(mut writer: Writer, mut receiver: mpsc::Receiver<Waiting>) {
 
 /// Postgres keeps no NUL in text; one in a customer's message must not cost the message.
 pub(crate) fn clean(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.contains('\0') { text.replace('\0', "\u{FFFD}").into() } else { text.into() }
+    if text.contains('\0') {
+        text.replace('\0', "\u{FFFD}").into()
+    } else {
+        text.into()
+    }
 }
 
 /// JSON as text for a `jsonb` column, which keeps no `\u0000` either.
@@ -170,9 +180,12 @@ pub(crate) fn clean_json(value: &serde_json::Value) -> Option<String> {
         match value {
             Value::String(text) => Value::String(clean(text).into_owned()),
             Value::Array(items) => Value::Array(items.iter().map(strip).collect()),
-            Value::Object(fields) => {
-                Value::Object(fields.iter().map(|(k, v)| (clean(k).into_owned(), strip(v))).collect())
-            }
+            Value::Object(fields) => Value::Object(
+                fields
+                    .iter()
+                    .map(|(k, v)| (clean(k).into_owned(), strip(v)))
+                    .collect(),
+            ),
             other => other.clone(),
         }
     }
@@ -183,7 +196,6 @@ pub(crate) fn is_transient(error: &Error) -> bool {
     error.is_unavailable() || error.is_conflict()
 }
 
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -191,8 +203,14 @@ mod tests {
     #[test]
     fn nul_characters_are_replaced_and_look_alikes_are_kept() {
         assert_eq!(super::clean("a\0b"), "a\u{FFFD}b");
-        assert_eq!(super::clean_json(&json!({"k\0": ["x\0"]})).unwrap(), "{\"k\u{FFFD}\":[\"x\u{FFFD}\"]}");
-        assert_eq!(super::clean_json(&json!("\\u0000")).unwrap(), "\"\\\\u0000\"");
+        assert_eq!(
+            super::clean_json(&json!({"k\0": ["x\0"]})).unwrap(),
+            "{\"k\u{FFFD}\":[\"x\u{FFFD}\"]}"
+        );
+        assert_eq!(
+            super::clean_json(&json!("\\u0000")).unwrap(),
+            "\"\\\\u0000\""
+        );
         assert_eq!(super::clean_json(&json!(null)), None);
     }
 }

@@ -7,9 +7,9 @@ use uuid::Uuid;
 use wasel_domain::event::{Identity, IdentityKind, Party};
 
 use super::clean;
+use crate::Result;
 use crate::contacts;
 use crate::error::Error;
-use crate::Result;
 
 /// Entries kept per writer; at about 200 bytes each this bounds the cache to some megabytes.
 const CACHE_LIMIT: usize = 20_000;
@@ -41,13 +41,22 @@ pub(super) enum Thread {
 
 impl Key {
     /// `None` if the event names nobody.
-    pub fn of(org_id: Uuid, channel_id: Uuid, customer: &Party, group_id: Option<&str>) -> Option<Self> {
+    pub fn of(
+        org_id: Uuid,
+        channel_id: Uuid,
+        customer: &Party,
+        group_id: Option<&str>,
+    ) -> Option<Self> {
         let first = customer.identities.first()?.clone();
         let thread = match group_id {
             Some(group) => Thread::Group(group.to_owned(), first),
             None => Thread::Customer(first),
         };
-        Some(Self { org_id, channel_id, thread })
+        Some(Self {
+            org_id,
+            channel_id,
+            thread,
+        })
     }
 
     fn group_id(&self) -> Option<&str> {
@@ -89,11 +98,20 @@ impl Cache {
 
     fn covers(&self, key: &Key, customer: &Party) -> bool {
         self.get(key).is_some_and(|target| {
-            customer.identities.iter().all(|identity| target.identities.contains(identity))
-                && customer.name.as_deref().is_none_or(|name| target.customer_name.as_deref() == Some(&*clean(name)))
+            customer
+                .identities
+                .iter()
+                .all(|identity| target.identities.contains(identity))
+                && customer
+                    .name
+                    .as_deref()
+                    .is_none_or(|name| target.customer_name.as_deref() == Some(&*clean(name)))
         })
     }
 }
+
+/// A conversation's place in the question (from 1), its id, and the name and number it shows.
+type Found = (i32, Uuid, Option<String>, Option<String>);
 
 struct Wanted {
     identities: Vec<Identity>,
@@ -180,14 +198,21 @@ async fn find_contacts(
     Ok(())
 }
 
-async fn insert_contacts(connection: &mut PgConnection, wanted: &mut BTreeMap<Key, Wanted>) -> Result<()> {
+async fn insert_contacts(
+    connection: &mut PgConnection,
+    wanted: &mut BTreeMap<Key, Wanted>,
+) -> Result<()> {
     // One person may be wanted on several channels at once: one contact.
     let mut by_identity: HashMap<(Uuid, Identity), Uuid> = HashMap::new();
-    let (mut orgs, mut ids, mut names, mut phones, mut emails) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut orgs, mut ids, mut names, mut phones, mut emails) =
+        (vec![], vec![], vec![], vec![], vec![]);
     let (mut known_orgs, mut known_ids, mut known_names) = (vec![], vec![], vec![]);
     let mut identities: HashSet<(Uuid, Identity, Uuid)> = HashSet::new();
     for (key, want) in wanted.iter_mut() {
-        let shared = want.identities.iter().find_map(|i| by_identity.get(&(key.org_id, i.clone())).copied());
+        let shared = want
+            .identities
+            .iter()
+            .find_map(|i| by_identity.get(&(key.org_id, i.clone())).copied());
         let contact = match (want.contact_id, shared) {
             (Some(contact), _) => {
                 if let Some(name) = &want.name {
@@ -258,8 +283,9 @@ async fn insert_contacts(connection: &mut PgConnection, wanted: &mut BTreeMap<Ke
     .bind(&contacts)
     .fetch_all(&mut *connection)
     .await?;
-    let expected: HashSet<(Uuid, &str, &str, Uuid)> =
-        (0..orgs.len()).map(|i| (orgs[i], kinds[i], values[i].as_str(), contacts[i])).collect();
+    let expected: HashSet<(Uuid, &str, &str, Uuid)> = (0..orgs.len())
+        .map(|i| (orgs[i], kinds[i], values[i].as_str(), contacts[i]))
+        .collect();
     let raced = owners.iter().any(|(org, kind, value, contact)| {
         !expected.contains(&(*org, kind.as_str(), value.as_str(), *contact))
     });
@@ -275,7 +301,9 @@ async fn find_or_insert_conversations(
     let (mut orgs, mut channels, mut contacts, mut groups) = (vec![], vec![], vec![], vec![]);
     let (mut phones, mut names, mut ids) = (vec![], vec![], vec![]);
     for (key, want) in wanted {
-        let Some(contact) = want.contact_id else { continue };
+        let Some(contact) = want.contact_id else {
+            continue;
+        };
         orgs.push(key.org_id);
         channels.push(key.channel_id);
         contacts.push(contact);
@@ -295,7 +323,6 @@ async fn find_or_insert_conversations(
              SELECT c.id, c.customer_name, c.phone_number FROM conversations c
              WHERE c.org_id = n.org_id AND c.channel_id = n.channel_id AND c.group_id = n.group_id
          ) c ON true";
-    type Found = (i32, Uuid, Option<String>, Option<String>);
     let mut found: HashMap<i32, Found> = HashMap::new();
     for pass in 0..2 {
         let rows: Vec<Found> = sqlx::query_as(find)
@@ -309,9 +336,16 @@ async fn find_or_insert_conversations(
         if found.len() == orgs.len() || pass == 1 {
             break;
         }
-        let missing: Vec<usize> = (0..orgs.len()).filter(|i| !found.contains_key(&(*i as i32 + 1))).collect();
+        let missing: Vec<usize> = (0..orgs.len())
+            .filter(|i| !found.contains_key(&(*i as i32 + 1)))
+            .collect();
         let pick = |ids: &[Uuid]| missing.iter().map(|i| ids[*i]).collect::<Vec<_>>();
-        let pick_text = |texts: &[Option<String>]| missing.iter().map(|i| texts[*i].clone()).collect::<Vec<_>>();
+        let pick_text = |texts: &[Option<String>]| {
+            missing
+                .iter()
+                .map(|i| texts[*i].clone())
+                .collect::<Vec<_>>()
+        };
         sqlx::query(
             "INSERT INTO conversations (org_id, id, channel_id, contact_id, group_id, phone_number, customer_name)
              SELECT n.org_id, n.id, n.channel_id, n.contact_id, n.group_id, coalesce(n.phone, c.phone_number), coalesce(n.name, c.name)
@@ -331,16 +365,27 @@ async fn find_or_insert_conversations(
         .await?;
     }
     rename(connection, &orgs, &names, &phones, &found).await?;
-    for (ord, (key, want)) in wanted.iter().filter(|(_, want)| want.contact_id.is_some()).enumerate() {
+    for (ord, (key, want)) in wanted
+        .iter()
+        .filter(|(_, want)| want.contact_id.is_some())
+        .enumerate()
+    {
         // A row that is still not visible was made by a transaction that has not committed yet.
         let (_, conversation_id, old_name, _) = found.get(&(ord as i32 + 1)).ok_or(Error::Raced)?;
         let name = want.name.clone().or_else(|| old_name.clone());
         let address = match &key.thread {
-            Thread::Customer(identity) | Thread::Group(_, identity) => clean(&identity.value).into_owned(),
+            Thread::Customer(identity) | Thread::Group(_, identity) => {
+                clean(&identity.value).into_owned()
+            }
         };
         let mut identities = want.identities.clone();
         if let Some(old) = cache.get(key) {
-            identities.extend(old.identities.iter().filter(|i| !want.identities.contains(i)).cloned());
+            identities.extend(
+                old.identities
+                    .iter()
+                    .filter(|i| !want.identities.contains(i))
+                    .cloned(),
+            );
         }
         cache.fresh.insert(
             key.clone(),
@@ -362,7 +407,7 @@ async fn rename(
     orgs: &[Uuid],
     names: &[Option<String>],
     phones: &[Option<String>],
-    found: &HashMap<i32, (i32, Uuid, Option<String>, Option<String>)>,
+    found: &HashMap<i32, Found>,
 ) -> Result<()> {
     let (mut r_orgs, mut r_ids, mut r_names, mut r_phones) = (vec![], vec![], vec![], vec![]);
     for (ord, id, old_name, old_phone) in found.values() {
@@ -393,5 +438,8 @@ async fn rename(
 }
 
 fn value_of(identities: &[Identity], kind: IdentityKind) -> Option<String> {
-    identities.iter().find(|identity| identity.kind == kind).map(|identity| clean(&identity.value).into_owned())
+    identities
+        .iter()
+        .find(|identity| identity.kind == kind)
+        .map(|identity| clean(&identity.value).into_owned())
 }

@@ -39,10 +39,16 @@ pub struct NewInbound {
 
 /// Inserts what is new, counts it as unread and moves its conversations up, in one statement. Returns the ids of
 /// the new ones: a message the channel already has is left alone.
-pub async fn insert_inbound(connection: &mut PgConnection, messages: &[NewInbound]) -> Result<HashSet<Uuid>> {
+pub async fn insert_inbound(
+    connection: &mut PgConnection,
+    messages: &[NewInbound],
+) -> Result<HashSet<Uuid>> {
     macro_rules! column {
         ($field:ident) => {
-            messages.iter().map(|m| m.$field.clone()).collect::<Vec<_>>()
+            messages
+                .iter()
+                .map(|m| m.$field.clone())
+                .collect::<Vec<_>>()
         };
     }
     let ids: Vec<Uuid> = sqlx::query_scalar(
@@ -132,7 +138,10 @@ pub struct NewOutbound<'a> {
 
 /// Writes the message, its place in the outbox, its first event and the conversation's last line, in the caller's
 /// transaction: all or none.
-pub async fn insert_outbound(connection: &mut PgConnection, message: &NewOutbound<'_>) -> Result<()> {
+pub async fn insert_outbound(
+    connection: &mut PgConnection,
+    message: &NewOutbound<'_>,
+) -> Result<()> {
     sqlx::query(
         "WITH message AS (
              INSERT INTO messages (org_id, id, conversation_id, channel_id, contact_id, direction, message_type, status,

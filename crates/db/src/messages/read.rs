@@ -101,12 +101,18 @@ pub async fn list_newest(
     .await?)
 }
 
-pub async fn find(connection: &mut PgConnection, org: OrgId, id: MessageId) -> Result<Option<Message>> {
-    Ok(sqlx::query_as("SELECT * FROM messages WHERE org_id = $1 AND id = $2")
-        .bind(org.0)
-        .bind(id.0)
-        .fetch_optional(connection)
-        .await?)
+pub async fn find(
+    connection: &mut PgConnection,
+    org: OrgId,
+    id: MessageId,
+) -> Result<Option<Message>> {
+    Ok(
+        sqlx::query_as("SELECT * FROM messages WHERE org_id = $1 AND id = $2")
+            .bind(org.0)
+            .bind(id.0)
+            .fetch_optional(connection)
+            .await?,
+    )
 }
 
 pub async fn find_by_provider_id(
@@ -145,7 +151,11 @@ pub async fn list_recent_providers_of(
 }
 
 /// A message's timeline, oldest first.
-pub async fn list_events(connection: &mut PgConnection, org: OrgId, message: MessageId) -> Result<Vec<MessageEvent>> {
+pub async fn list_events(
+    connection: &mut PgConnection,
+    org: OrgId,
+    message: MessageId,
+) -> Result<Vec<MessageEvent>> {
     Ok(sqlx::query_as(
         "SELECT * FROM message_events WHERE org_id = $1 AND message_id = $2 ORDER BY at, wasel.status_rank(event), id",
     )

@@ -51,7 +51,10 @@ impl StatusUpdate {
 
 /// Applies provider statuses, in any order and number. One whose message is not known yet waits in
 /// `pending_statuses`. Returns the ids of the updates that told something new.
-pub async fn advance_status(connection: &mut PgConnection, updates: &[StatusUpdate]) -> Result<HashSet<Uuid>> {
+pub async fn advance_status(
+    connection: &mut PgConnection,
+    updates: &[StatusUpdate],
+) -> Result<HashSet<Uuid>> {
     let mut ids = Vec::with_capacity(updates.len());
     let (mut orgs, mut channels, mut provider_ids, mut attempts) = (vec![], vec![], vec![], vec![]);
     let (mut statuses, mut times, mut details) = (vec![], vec![], vec![]);
@@ -172,7 +175,10 @@ struct Waiting {
 
 /// Applies the statuses that came before their message, for one message or (with `None`) wherever it is known by
 /// now. Returns how many there were.
-pub async fn apply_pending(connection: &mut PgConnection, only: Option<(Uuid, Uuid, &str)>) -> Result<usize> {
+pub async fn apply_pending(
+    connection: &mut PgConnection,
+    only: Option<(Uuid, Uuid, &str)>,
+) -> Result<usize> {
     let waiting: Vec<Waiting> = match only {
         Some((org, channel, provider_message_id)) => {
             sqlx::query_as(
@@ -201,10 +207,19 @@ pub async fn apply_pending(connection: &mut PgConnection, only: Option<(Uuid, Uu
     let updates = waiting
         .into_iter()
         .map(|row| {
-            let error = row.detail.get("error_code").and_then(Value::as_str).map(|code| ProviderError {
-                code: code.to_owned(),
-                message: row.detail.get("error_message").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            });
+            let error = row
+                .detail
+                .get("error_code")
+                .and_then(Value::as_str)
+                .map(|code| ProviderError {
+                    code: code.to_owned(),
+                    message: row
+                        .detail
+                        .get("error_message")
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                        .to_owned(),
+                });
             Ok(StatusUpdate {
                 id: Uuid::now_v7(),
                 org_id: row.org_id,
@@ -226,4 +241,15 @@ pub async fn apply_pending(connection: &mut PgConnection, only: Option<(Uuid, Uu
         advance_status(connection, &updates).await?;
     }
     Ok(updates.len())
+}
+
+/// Forgets waiting statuses older than `days`: their message is not one of ours.
+pub async fn delete_old_pending(connection: &mut PgConnection, days: i32) -> Result<u64> {
+    let done = sqlx::query(
+        "DELETE FROM pending_statuses WHERE received_at < now() - make_interval(days => $1)",
+    )
+    .bind(days)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
 }

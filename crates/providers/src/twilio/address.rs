@@ -38,8 +38,12 @@ pub(super) fn routes(
 ) -> Vec<String> {
     let by_number =
         our_number.map(|number| format!("twilio:{account_sid}:{}:{number}", network.as_str()));
-    let by_service = messaging_service_sid
-        .map(|service| format!("twilio:{account_sid}:{}:service:{service}", network.as_str()));
+    let by_service = messaging_service_sid.map(|service| {
+        format!(
+            "twilio:{account_sid}:{}:service:{service}",
+            network.as_str()
+        )
+    });
     by_number.into_iter().chain(by_service).collect()
 }
 

@@ -102,7 +102,10 @@ pub async fn run(config: Config, args: Args) -> Result<()> {
     // The parser quotes the line it stumbles over, which may hold a password.
     let declaration: Declaration = toml::from_str(&text)
         .map_err(|error| anyhow!("{}: {}", args.file.display(), error.message()))?;
-    let report = with_foundation(config, async |foundation| apply(foundation, &declaration).await).await?;
+    let report = with_foundation(config, async |foundation| {
+        apply(foundation, &declaration).await
+    })
+    .await?;
     if args.json {
         print(&serde_json::to_string(&report)?);
         return Ok(());
@@ -113,7 +116,10 @@ pub async fn run(config: Config, args: Args) -> Result<()> {
             print(&format!("  user    {}", user.email));
         }
         for channel in &organization.channels {
-            print(&format!("  channel {} {}: {}", channel.kind, channel.name, channel.webhook_url));
+            print(&format!(
+                "  channel {} {}: {}",
+                channel.kind, channel.name, channel.webhook_url
+            ));
         }
     }
     Ok(())
@@ -122,7 +128,9 @@ pub async fn run(config: Config, args: Args) -> Result<()> {
 /// Applies the whole declaration or nothing.
 pub async fn apply(foundation: &Foundation, declaration: &Declaration) -> Result<Report> {
     let mut tx = foundation.db.system().await?;
-    let mut report = Report { organizations: Vec::new() };
+    let mut report = Report {
+        organizations: Vec::new(),
+    };
     for (index, organization) in declaration.organizations.iter().enumerate() {
         let applied = apply_organization(foundation, &mut tx, organization)
             .await
@@ -138,19 +146,31 @@ async fn apply_organization(
     tx: &mut SystemTx,
     declared: &DeclaredOrganization,
 ) -> Result<AppliedOrganization> {
-    let slug_is_good = declared.slug.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+    let slug_is_good = declared
+        .slug
+        .starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && declared.slug.len() <= 63
-        && declared.slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        && declared
+            .slug
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !slug_is_good || declared.slug == "system" {
         bail!("slug: must be lower-case letters, digits and dashes, and not `system`");
     }
-    let timezone = declared.timezone.clone().unwrap_or_else(|| "UTC".to_owned());
+    let timezone = declared
+        .timezone
+        .clone()
+        .unwrap_or_else(|| "UTC".to_owned());
     if !organizations::is_time_zone(tx, &timezone).await? {
         bail!("timezone: `{timezone}` is no IANA time zone such as Africa/Cairo");
     }
     let locale = declared.locale.clone().unwrap_or_else(|| "en".to_owned());
     let region = match &declared.region {
-        Some(region) => Some(phone::parse_region(region).map_err(|error| anyhow!("region: {error}"))?.to_string()),
+        Some(region) => Some(
+            phone::parse_region(region)
+                .map_err(|error| anyhow!("region: {error}"))?
+                .to_string(),
+        ),
         None => guess_region(&locale, &timezone).map(str::to_owned),
     };
     let organization = Organization {
@@ -164,34 +184,66 @@ async fn apply_organization(
     let org = organizations::upsert(tx, &organization).await?;
     let mut users = Vec::new();
     for (index, user) in declared.users.iter().enumerate() {
-        users.push(apply_user(tx, org, user).await.with_context(|| format!("users[{index}]"))?);
+        users.push(
+            apply_user(tx, org, user)
+                .await
+                .with_context(|| format!("users[{index}]"))?,
+        );
     }
     let mut applied = Vec::new();
     for (index, channel) in declared.channels.iter().enumerate() {
         let channel = apply_channel(foundation, tx, org, channel).await;
         applied.push(channel.with_context(|| format!("channels[{index}]"))?);
     }
-    Ok(AppliedOrganization { id: org.0, slug: declared.slug.clone(), users, channels: applied })
+    Ok(AppliedOrganization {
+        id: org.0,
+        slug: declared.slug.clone(),
+        users,
+        channels: applied,
+    })
 }
 
 /// The country of numbers written without one: the locale's region, else that of a time zone that lies in one country.
 fn guess_region<'a>(locale: &'a str, timezone: &str) -> Option<&'a str> {
     const ZONES: [(&str, &str); 18] = [
-        ("Africa/Algiers", "DZ"), ("Africa/Cairo", "EG"), ("Africa/Casablanca", "MA"), ("Africa/Khartoum", "SD"),
-        ("Africa/Tripoli", "LY"), ("Africa/Tunis", "TN"), ("Asia/Aden", "YE"), ("Asia/Amman", "JO"),
-        ("Asia/Baghdad", "IQ"), ("Asia/Bahrain", "BH"), ("Asia/Beirut", "LB"), ("Asia/Damascus", "SY"),
-        ("Asia/Dubai", "AE"), ("Asia/Kuwait", "KW"), ("Asia/Muscat", "OM"), ("Asia/Qatar", "QA"),
-        ("Asia/Riyadh", "SA"), ("Europe/London", "GB"),
+        ("Africa/Algiers", "DZ"),
+        ("Africa/Cairo", "EG"),
+        ("Africa/Casablanca", "MA"),
+        ("Africa/Khartoum", "SD"),
+        ("Africa/Tripoli", "LY"),
+        ("Africa/Tunis", "TN"),
+        ("Asia/Aden", "YE"),
+        ("Asia/Amman", "JO"),
+        ("Asia/Baghdad", "IQ"),
+        ("Asia/Bahrain", "BH"),
+        ("Asia/Beirut", "LB"),
+        ("Asia/Damascus", "SY"),
+        ("Asia/Dubai", "AE"),
+        ("Asia/Kuwait", "KW"),
+        ("Asia/Muscat", "OM"),
+        ("Asia/Qatar", "QA"),
+        ("Asia/Riyadh", "SA"),
+        ("Europe/London", "GB"),
     ];
     let of_locale = locale.split(['-', '_']).skip(1).find(|part| {
-        part.len() == 2 && part.bytes().all(|b| b.is_ascii_uppercase()) && phone::parse_region(part).is_ok()
+        part.len() == 2
+            && part.bytes().all(|b| b.is_ascii_uppercase())
+            && phone::parse_region(part).is_ok()
     });
-    of_locale.or_else(|| ZONES.iter().find(|(zone, _)| *zone == timezone).map(|(_, region)| *region))
+    of_locale.or_else(|| {
+        ZONES
+            .iter()
+            .find(|(zone, _)| *zone == timezone)
+            .map(|(_, region)| *region)
+    })
 }
 
 async fn apply_user(tx: &mut SystemTx, org: OrgId, declared: &DeclaredUser) -> Result<AppliedUser> {
     if Role::of_profile(&declared.role).is_none() {
-        bail!("role: `{}` is none of owner, admin, agent, viewer, super_admin", declared.role);
+        bail!(
+            "role: `{}` is none of owner, admin, agent, viewer, super_admin",
+            declared.role
+        );
     }
     if !declared.email.contains('@') || declared.email.contains(char::is_whitespace) {
         bail!("email: `{}` is no e-mail address", declared.email);
@@ -199,10 +251,14 @@ async fn apply_user(tx: &mut SystemTx, org: OrgId, declared: &DeclaredUser) -> R
     if let Some(password) = &declared.password {
         super::user::check_password(password)?;
     }
-    let user = match (identity::find_user_by_email(tx, &declared.email).await?, &declared.password) {
+    let user = match (
+        identity::find_user_by_email(tx, &declared.email).await?,
+        &declared.password,
+    ) {
         (Some(user), Some(declared)) => {
             if !password::verify(declared, Some(&user.password_hash)).await? {
-                identity::update_password(tx, UserId(user.id), &password::hash(declared).await?).await?;
+                identity::update_password(tx, UserId(user.id), &password::hash(declared).await?)
+                    .await?;
             }
             user
         }
@@ -228,7 +284,10 @@ async fn apply_user(tx: &mut SystemTx, org: OrgId, declared: &DeclaredUser) -> R
         role: declared.role.clone(),
     };
     profiles::upsert(tx, &profile).await?;
-    Ok(AppliedUser { id: user.id, email: user.email })
+    Ok(AppliedUser {
+        id: user.id,
+        email: user.email,
+    })
 }
 
 /// Which keys of a channel are secret, by kind; the others are settings anybody in the tenant may see.
@@ -246,14 +305,26 @@ async fn apply_channel(
         let known: Vec<_> = ChannelKind::ALL.iter().map(|kind| kind.as_str()).collect();
         format!("kind: `{word}` is none of {}", known.join(", "))
     })?;
-    let name = text("name").filter(|name| !name.trim().is_empty()).context("name: is missing")?;
+    let name = text("name")
+        .filter(|name| !name.trim().is_empty())
+        .context("name: is missing")?;
     let (mut settings, mut secrets) = (json!({}), json!({}));
-    for (key, value) in declared.iter().filter(|(key, _)| !["kind", "name"].contains(&key.as_str())) {
-        let target = if SECRETS.contains(&key.as_str()) { &mut secrets } else { &mut settings };
+    for (key, value) in declared
+        .iter()
+        .filter(|(key, _)| !["kind", "name"].contains(&key.as_str()))
+    {
+        let target = if SECRETS.contains(&key.as_str()) {
+            &mut secrets
+        } else {
+            &mut settings
+        };
         target[key] = serde_json::to_value(value)?;
     }
     with_account_defaults(foundation, kind, &mut settings);
-    let open = foundation.providers.of(kind).open(kind, &settings, &secrets)?;
+    let open = foundation
+        .providers
+        .of(kind)
+        .open(kind, &settings, &secrets)?;
     let id = channels::upsert(
         tx,
         &NewChannel {
@@ -266,7 +337,9 @@ async fn apply_channel(
         },
     )
     .await?;
-    let sealed = foundation.sealer.seal(org.0, id.0, secrets.to_string().as_bytes())?;
+    let sealed = foundation
+        .sealer
+        .seal(org.0, id.0, secrets.to_string().as_bytes())?;
     channels::update_secrets(tx, org, id, &sealed).await?;
     Ok(AppliedChannel {
         id: id.0,
@@ -282,7 +355,10 @@ fn with_account_defaults(foundation: &Foundation, kind: ChannelKind, settings: &
         return;
     }
     let defaults = &foundation.config.providers;
-    for (key, value) in [("account_sid", &defaults.twilio_account_sid), ("from", &defaults.twilio_phone_number)] {
+    for (key, value) in [
+        ("account_sid", &defaults.twilio_account_sid),
+        ("from", &defaults.twilio_phone_number),
+    ] {
         if let (true, Some(value)) = (settings.get(key).is_none(), value) {
             settings[key] = json!(value);
         }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use wasel_config::Config;
-use wasel_simulator::{CustomerSend, MetaNumber, Simulator, TwilioAccount, TwilioChannel, TwilioNumber};
+use wasel_simulator::{
+    CustomerSend, MetaNumber, Simulator, TwilioAccount, TwilioChannel, TwilioNumber,
+};
 
 use super::apply::{self, Declaration};
 use super::{print, serve};
@@ -37,9 +39,23 @@ const AUTH_TOKEN: &str = "demo-auth-token";
 const SMS_NUMBER: &str = "+15005550006";
 
 const SEED: [(&str, &str, &[&str]); 4] = [
-    ("+201001234567", "منى السيد", &["السلام عليكم", "أريد حجز موعد يوم الأحد القادم، هل يوجد مكان في الصباح؟"]),
+    (
+        "+201001234567",
+        "منى السيد",
+        &[
+            "السلام عليكم",
+            "أريد حجز موعد يوم الأحد القادم، هل يوجد مكان في الصباح؟",
+        ],
+    ),
     ("+966512345678", "خالد العتيبي", &["متى ينتهي اشتراكي؟"]),
-    ("+447700900123", "Emma Brown", &["Hi! The heating in flat 4 stopped working last night.", "Can someone come today?"]),
+    (
+        "+447700900123",
+        "Emma Brown",
+        &[
+            "Hi! The heating in flat 4 stopped working last night.",
+            "Can someone come today?",
+        ],
+    ),
     ("+15550001111", "Carlos", &["Is order 1042 on its way?"]),
 ];
 
@@ -49,12 +65,26 @@ pub async fn run(mut config: Config, args: Args) -> Result<()> {
     config.database.data_dir = args.data_dir;
     config.server.listen = Ipv4Addr::LOCALHOST.into();
     let port = config.server.port;
-    config.server.public_url = Some(format!("http://127.0.0.1:{port}").try_into().map_err(anyhow::Error::msg)?);
-    let simulator_port = args.simulator_port.unwrap_or(port.checked_add(1).unwrap_or(3002));
+    config.server.public_url = Some(
+        format!("http://127.0.0.1:{port}")
+            .try_into()
+            .map_err(anyhow::Error::msg)?,
+    );
+    let simulator_port = args
+        .simulator_port
+        .unwrap_or(port.checked_add(1).unwrap_or(3002));
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, simulator_port));
-    let simulator = Simulator::start(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    config.providers.meta_graph_base = simulator.meta_base().try_into().map_err(anyhow::Error::msg)?;
-    config.providers.twilio_api_base = simulator.twilio_base().try_into().map_err(anyhow::Error::msg)?;
+    let simulator = Simulator::start(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
+    config.providers.meta_graph_base = simulator
+        .meta_base()
+        .try_into()
+        .map_err(anyhow::Error::msg)?;
+    config.providers.twilio_api_base = simulator
+        .twilio_base()
+        .try_into()
+        .map_err(anyhow::Error::msg)?;
     // The page polls nothing, but a person trying things out should not meet a limit meant for production.
     config.limits.api_requests = 0;
     config.limits.org_sends_per_minute = 0;
@@ -64,15 +94,21 @@ pub async fn run(mut config: Config, args: Args) -> Result<()> {
         simulator_url: simulator.base_url().to_owned(),
     };
     let running = app::start(config, Some(access)).await?;
-    let declared: Declaration = toml::from_str(&declaration()).context("the demo's own declaration")?;
+    let declared: Declaration =
+        toml::from_str(&declaration()).context("the demo's own declaration")?;
     apply::apply(&running.foundation(), &declared).await?;
     running.state.registry.reload().await?;
     let base = format!("http://{}", running.address);
     seed(&simulator, &running, &base).await?;
     print("");
     print(&format!("Open      {base}/"));
-    print(&format!("Sign in   {EMAIL} / {PASSWORD}   (the page does it for you)"));
-    print(&format!("Providers {}/sim   (simulated Meta and Twilio)", simulator.base_url()));
+    print(&format!(
+        "Sign in   {EMAIL} / {PASSWORD}   (the page does it for you)"
+    ));
+    print(&format!(
+        "Providers {}/sim   (simulated Meta and Twilio)",
+        simulator.base_url()
+    ));
     print("Stop      Ctrl-C");
     serve::wait_for_signal().await?;
     running.stop().await?;
@@ -151,7 +187,11 @@ async fn seed(simulator: &Simulator, running: &app::Running, base: &str) -> Resu
         return Ok(());
     }
     for (number, name, messages) in SEED {
-        let line = if number.starts_with("+1") { SMS_NUMBER } else { PHONE_NUMBER_ID };
+        let line = if number.starts_with("+1") {
+            SMS_NUMBER
+        } else {
+            PHONE_NUMBER_ID
+        };
         for message in messages {
             let mut send = CustomerSend::text(line, number, *message);
             send.profile_name = Some((*name).to_owned());

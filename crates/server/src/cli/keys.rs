@@ -21,13 +21,18 @@ pub async fn run(config: Config, command: Command) -> Result<()> {
         for row in channels::list_sealed(&mut tx).await? {
             let Some(sealed) = row.sealed else { continue };
             let (org, id) = (row.channel.org_id, row.channel.id);
-            let plain = foundation.sealer.open(org, id, &sealed).with_context(|| format!("channel {id}"))?;
+            let plain = foundation
+                .sealer
+                .open(org, id, &sealed)
+                .with_context(|| format!("channel {id}"))?;
             let sealed = foundation.sealer.seal(org, id, &plain)?;
             channels::update_secrets(&mut tx, OrgId(org), ChannelId(id), &sealed).await?;
             count += 1;
         }
         tx.commit().await?;
-        print(&format!("{count} secrets sealed anew; the previous keys can be removed"));
+        print(&format!(
+            "{count} secrets sealed anew; the previous keys can be removed"
+        ));
         Ok(())
     })
     .await

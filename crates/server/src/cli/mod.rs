@@ -22,7 +22,11 @@ use wasel_config::{Config, LogFormat, process_environment};
 use crate::app::{Database, Foundation};
 
 #[derive(Parser)]
-#[command(name = "wasel", version, about = "Customer messaging: WhatsApp, SMS and e-mail behind one API")]
+#[command(
+    name = "wasel",
+    version,
+    about = "Customer messaging: WhatsApp, SMS and e-mail behind one API"
+)]
 struct Cli {
     /// A file with settings; `wasel config dump` prints one with all of them.
     #[arg(long, global = true, value_name = "FILE")]
@@ -64,7 +68,10 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Both crypto users (HTTP client, database) take this one.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         tracing::debug!("another crypto provider was installed first");
     }
     match run(cli) {
@@ -76,7 +83,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a command's failure is told to the person who typed it")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a command's failure is told to the person who typed it"
+)]
 fn print_error(error: &anyhow::Error) {
     eprintln!("wasel: {error:#}");
 }
@@ -84,7 +94,9 @@ fn print_error(error: &anyhow::Error) {
 fn run(cli: Cli) -> Result<()> {
     let config = Config::load(cli.config.as_deref(), &process_environment)?;
     start_logging(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(config, args).await,
@@ -104,7 +116,9 @@ fn run(cli: Cli) -> Result<()> {
 fn start_logging(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.logging.filter)
         .map_err(|error| anyhow::anyhow!("logging.filter (WASEL_LOGGING_FILTER): {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match config.logging.format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.init(),
@@ -113,7 +127,10 @@ fn start_logging(config: &Config) -> Result<()> {
 }
 
 /// Runs a command on the database, beside a running server or without one.
-async fn with_foundation<T>(config: Config, work: impl AsyncFnOnce(&Foundation) -> Result<T>) -> Result<T> {
+async fn with_foundation<T>(
+    config: Config,
+    work: impl AsyncFnOnce(&Foundation) -> Result<T>,
+) -> Result<T> {
     let database = Database::open_shared(&config).await?;
     let port = config.server.port;
     let result = async {
@@ -128,7 +145,10 @@ async fn with_foundation<T>(config: Config, work: impl AsyncFnOnce(&Foundation) 
 }
 
 /// Prints a line of a command's result.
-#[expect(clippy::print_stdout, reason = "a command's result goes to its standard output")]
+#[expect(
+    clippy::print_stdout,
+    reason = "a command's result goes to its standard output"
+)]
 fn print(line: &str) {
     println!("{line}");
 }

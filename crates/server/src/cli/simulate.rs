@@ -15,8 +15,9 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let simulator =
-        Simulator::start(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let simulator = Simulator::start(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
     print(&format!("META_GRAPH_BASE={}", simulator.meta_base()));
     print(&format!("TWILIO_API_BASE={}", simulator.twilio_base()));
     print(&format!("Control: {}/sim", simulator.base_url()));

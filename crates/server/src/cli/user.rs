@@ -87,7 +87,9 @@ async fn add(config: Config, args: AddArgs) -> Result<()> {
         let user = match identity::find_user_by_email(&mut tx, &args.email).await? {
             Some(user) => user,
             None => {
-                let Some(password) = &args.password else { bail!("{} is new: give --password", args.email) };
+                let Some(password) = &args.password else {
+                    bail!("{} is new: give --password", args.email)
+                };
                 check_password(password)?;
                 let user = NewUser {
                     id: UserId::generate(),
@@ -139,7 +141,12 @@ async fn list(config: Config, slug: &str) -> Result<()> {
             .await?
             .with_context(|| format!("there is no organisation `{slug}`"))?;
         for profile in profiles::list(&mut tx, org.id.into()).await? {
-            print(&format!("{}\t{}\t{}", profile.id, profile.role, profile.email.unwrap_or_default()));
+            print(&format!(
+                "{}\t{}\t{}",
+                profile.id,
+                profile.role,
+                profile.email.unwrap_or_default()
+            ));
         }
         Ok(())
     })

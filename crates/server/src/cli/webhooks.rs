@@ -44,7 +44,10 @@ async fn replay_all(state: &crate::state::AppState, args: &ReplayArgs) -> Result
     let org = match &args.org {
         Some(slug) => {
             let org = organizations::find_by_slug(&mut tx, slug).await?;
-            Some(OrgId(org.with_context(|| format!("there is no organisation `{slug}`"))?.id))
+            Some(OrgId(
+                org.with_context(|| format!("there is no organisation `{slug}`"))?
+                    .id,
+            ))
         }
         None => None,
     };
@@ -54,12 +57,20 @@ async fn replay_all(state: &crate::state::AppState, args: &ReplayArgs) -> Result
         let mut tx = state.db.system().await?;
         let rows = ledger::list_dead(&mut tx, org, args.since, after, PAGE).await?;
         tx.commit().await?;
-        let Some(last) = rows.last() else { return Ok((stored, left)) };
+        let Some(last) = rows.last() else {
+            return Ok((stored, left));
+        };
         after = last.id;
         for row in rows {
             let id = row.id;
-            let accepted = replay(state, row).await.map_err(|error| anyhow!("{id}: {}", error.message))?;
-            if accepted.dead_lettered == 0 { stored += 1 } else { left += 1 }
+            let accepted = replay(state, row)
+                .await
+                .map_err(|error| anyhow!("{id}: {}", error.message))?;
+            if accepted.dead_lettered == 0 {
+                stored += 1
+            } else {
+                left += 1
+            }
         }
     }
 }

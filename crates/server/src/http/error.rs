@@ -46,7 +46,13 @@ pub struct ErrorDetail {
 impl ApiError {
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), field: None, retry_after: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+            retry_after: None,
+        }
     }
 
     /// 400 for a field that is missing or malformed.
@@ -64,19 +70,30 @@ impl ApiError {
     /// 404; also for another tenant's row.
     #[must_use]
     pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no such {what}"),
+        )
     }
 
     #[must_use]
     pub fn too_many(message: impl Into<String>, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message) }
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message)
+        }
     }
 
     #[must_use]
     pub fn unavailable() -> Self {
         Self {
             retry_after: Some(Duration::from_secs(2)),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the database is not available; try again")
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "the database is not available; try again",
+            )
         }
     }
 
@@ -89,7 +106,9 @@ impl ApiError {
     fn with_headers(&self, mut response: Response) -> Response {
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -121,7 +140,10 @@ impl IntoResponse for ApiError {
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
-        Self { field: error.field.map(str::to_owned), ..Self::new(error.status, error.code, error.message) }
+        Self {
+            field: error.field.map(str::to_owned),
+            ..Self::new(error.status, error.code, error.message)
+        }
     }
 }
 
@@ -129,16 +151,26 @@ impl From<wasel_db::Error> for ApiError {
     fn from(error: wasel_db::Error) -> Self {
         match &error {
             wasel_db::Error::Unavailable(_) | wasel_db::Error::Raced => Self::unavailable(),
-            wasel_db::Error::Forbidden(_) => {
-                Self::new(StatusCode::FORBIDDEN, "forbidden", "your role does not allow this")
-            }
+            wasel_db::Error::Forbidden(_) => Self::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "your role does not allow this",
+            ),
             wasel_db::Error::Constraint { constraint, .. } => {
                 tracing::warn!(db.constraint = %constraint, "a request was refused by a constraint");
-                Self::new(StatusCode::CONFLICT, "conflict", "this clashes with what is stored")
+                Self::new(
+                    StatusCode::CONFLICT,
+                    "conflict",
+                    "this clashes with what is stored",
+                )
             }
             _ => {
                 tracing::error!(%error, "a request failed in the database");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong on our side")
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "something went wrong on our side",
+                )
             }
         }
     }

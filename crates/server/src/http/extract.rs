@@ -55,7 +55,10 @@ fn explain(text: &str) -> (Option<String>, String) {
         .trim_start_matches("Failed to parse the request body as JSON: ")
         .trim_start_matches("Failed to deserialize query string: ");
     let text = text.split(" at line ").next().unwrap_or(text);
-    let missing = text.split("missing field `").nth(1).and_then(|rest| rest.split('`').next());
+    let missing = text
+        .split("missing field `")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next());
     let (path, message) = match text.split_once(": ") {
         Some((path, message)) if !path.contains(' ') => (Some(path), message),
         _ => (None, text),
@@ -65,7 +68,14 @@ fn explain(text: &str) -> (Option<String>, String) {
         (Some(path), Some(missing)) => Some(format!("{path}.{missing}")),
         (path, None) => path.filter(|path| *path != ".").map(str::to_owned),
     };
-    (field, if missing.is_some() { "is missing".to_owned() } else { message.to_owned() })
+    (
+        field,
+        if missing.is_some() {
+            "is missing".to_owned()
+        } else {
+            message.to_owned()
+        },
+    )
 }
 
 fn query_error(rejection: &QueryRejection) -> ApiError {
@@ -94,7 +104,9 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for QueryParams<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let Query(value) = Query::from_request_parts(parts, state).await.map_err(|error| query_error(&error))?;
+        let Query(value) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|error| query_error(&error))?;
         Ok(Self(value))
     }
 }
@@ -102,8 +114,13 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for QueryParams<T> {
 impl<T: DeserializeOwned> FromRequestParts<AppState> for DocumentQuery<T> {
     type Rejection = DocumentError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, DocumentError> {
-        let Query(value) = Query::from_request_parts(parts, state).await.map_err(|error| query_error(&error))?;
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<Self, DocumentError> {
+        let Query(value) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|error| query_error(&error))?;
         Ok(Self(value))
     }
 }
@@ -112,7 +129,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for PathParam<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let Path(value) = Path::from_request_parts(parts, state).await.map_err(|_| ApiError::not_found("resource"))?;
+        let Path(value) = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::not_found("resource"))?;
         Ok(Self(value))
     }
 }
@@ -120,7 +139,10 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for PathParam<T> {
 impl FromRequestParts<AppState> for DocumentCaller {
     type Rejection = DocumentError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, DocumentError> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<Self, DocumentError> {
         let context: &AuthContext = &state.auth;
         Ok(Self(auth::resolve(context, &parts.headers).await?))
     }
@@ -134,12 +156,16 @@ mod tests {
     fn the_field_at_fault_is_found_in_serdes_words() {
         let prefix = "Failed to deserialize the JSON body into the target type: ";
         let case = |text: &str| explain(&format!("{prefix}{text}"));
-        assert_eq!(case("missing field `to` at line 1 column 2"), (Some("to".into()), "is missing".into()));
+        assert_eq!(
+            case("missing field `to` at line 1 column 2"),
+            (Some("to".into()), "is missing".into())
+        );
         assert_eq!(
             case("content: missing field `body` at line 1 column 9"),
             (Some("content.body".into()), "is missing".into())
         );
-        let (field, message) = case("priority: invalid type: string \"x\", expected i16 at line 1 column 9");
+        let (field, message) =
+            case("priority: invalid type: string \"x\", expected i16 at line 1 column 9");
         assert_eq!(field.as_deref(), Some("priority"));
         assert!(message.starts_with("invalid type"), "{message}");
     }

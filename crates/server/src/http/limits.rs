@@ -35,22 +35,39 @@ impl ApiLimiter {
     }
 
     fn check(&self, key: &[u8; 32]) -> Result<(), Duration> {
-        let Some(limiter) = &self.0 else { return Ok(()) };
+        let Some(limiter) = &self.0 else {
+            return Ok(());
+        };
         if limiter.len() > MANY_KEYS {
             limiter.retain_recent();
         }
-        limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+        limiter
+            .check_key(key)
+            .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
 }
 
 /// Middleware: one bucket per bearer token, else per address.
 pub async fn limit_api(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|info| info.0.ip());
     let key = match request.headers().get(header::AUTHORIZATION) {
         Some(token) => digest::digest(&digest::SHA256, token.as_bytes()),
         None => {
-            let address = client_address(request.headers(), peer, state.config.server.trusted_proxy_hops);
-            digest::digest(&digest::SHA256, address.map(|ip| ip.to_string()).unwrap_or_default().as_bytes())
+            let address = client_address(
+                request.headers(),
+                peer,
+                state.config.server.trusted_proxy_hops,
+            );
+            digest::digest(
+                &digest::SHA256,
+                address
+                    .map(|ip| ip.to_string())
+                    .unwrap_or_default()
+                    .as_bytes(),
+            )
         }
     };
     let mut hash = [0; 32];
@@ -63,7 +80,11 @@ pub async fn limit_api(State(state): State<AppState>, request: Request, next: Ne
 
 /// The caller's address: the entry that our own outermost proxy added to X-Forwarded-For, else the peer.
 #[must_use]
-pub fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, trusted_hops: u8) -> Option<IpAddr> {
+pub fn client_address(
+    headers: &HeaderMap,
+    peer: Option<IpAddr>,
+    trusted_hops: u8,
+) -> Option<IpAddr> {
     if trusted_hops == 0 {
         return peer;
     }
@@ -84,15 +105,53 @@ pub fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, trusted_hops: u
 /// Counts one send of the organisation on the documents' paths (10 a minute by default).
 pub async fn take_org_send(state: &AppState, caller: &Caller) -> Result<(), ApiError> {
     let allowed = state.config.limits.org_sends_per_minute;
-    take(state, caller, "org_sends".to_owned(), allowed, "your organisation's messages per minute are used up").await
+    take(
+        state,
+        caller,
+        "org_sends".to_owned(),
+        allowed,
+        "your organisation's messages per minute are used up",
+    )
+    .await
 }
 
-async fn take(state: &AppState, caller: &Caller, key: String, allowed: u32, message: &str) -> Result<(), ApiError> {
+/// Counts one send of a signed-in person (S2.2: 5 a minute by default).
+pub async fn take_user_send(state: &AppState, caller: &Caller) -> Result<(), ApiError> {
+    let user = caller
+        .user_id
+        .map(|user| user.to_string())
+        .unwrap_or_default();
+    let allowed = state.config.limits.user_sends_per_minute;
+    let message = "your messages per minute are used up";
+    take(
+        state,
+        caller,
+        format!("user_sends:{user}"),
+        allowed,
+        message,
+    )
+    .await
+}
+
+async fn take(
+    state: &AppState,
+    caller: &Caller,
+    key: String,
+    allowed: u32,
+    message: &str,
+) -> Result<(), ApiError> {
     if allowed == 0 {
         return Ok(());
     }
     let mut tx = state.db.system().await?;
-    let wait = wasel_db::rate_limits::take(&mut tx, caller.org_id, &key, allowed, Duration::from_secs(60)).await?;
+    let wait = wasel_db::rate_limits::take(
+        &mut tx,
+        caller.org_id,
+        &key,
+        allowed,
+        Duration::from_secs(60),
+    )
+    .await?;
     tx.commit().await?;
     match wait {
         None => Ok(()),
@@ -114,7 +173,10 @@ mod tests {
     fn a_forwarded_address_counts_only_as_far_as_our_own_proxies_wrote_it() {
         let (forged, real, peer) = ("1.1.1.1", "2.2.2.2", "10.0.0.1".parse().unwrap());
         assert_eq!(address(&format!("{forged}, {real}"), 0), Some(peer));
-        assert_eq!(address(&format!("{forged}, {real}"), 1), Some(real.parse().unwrap()));
+        assert_eq!(
+            address(&format!("{forged}, {real}"), 1),
+            Some(real.parse().unwrap())
+        );
         assert_eq!(address("", 1), Some(peer));
     }
 
@@ -126,7 +188,14 @@ mod tests {
         }
         let wait = limiter.check(&[1; 32]).unwrap_err();
         assert!(wait <= Duration::from_secs(9), "{wait:?}");
-        assert!(limiter.check(&[2; 32]).is_ok(), "another caller has their own");
-        assert!(ApiLimiter::new(0, Duration::from_secs(1)).check(&[1; 32]).is_ok());
+        assert!(
+            limiter.check(&[2; 32]).is_ok(),
+            "another caller has their own"
+        );
+        assert!(
+            ApiLimiter::new(0, Duration::from_secs(1))
+                .check(&[1; 32])
+                .is_ok()
+        );
     }
 }

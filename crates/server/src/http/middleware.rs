@@ -19,13 +19,23 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Gives the request an id, tells handlers the caller's address, and logs the outcome: never a body, a token, a query.
 pub async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    if let Some(ip) = client_address(request.headers(), peer, state.config.server.trusted_proxy_hops) {
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|info| info.0.ip());
+    if let Some(ip) = client_address(
+        request.headers(),
+        peer,
+        state.config.server.trusted_proxy_hops,
+    ) {
         request.extensions_mut().insert(ClientIp(ip));
     }
     let method = request.method().clone();
     // The pattern, not the path: a path may hold a customer's id.
-    let route = request.extensions().get::<MatchedPath>().map_or("-".to_owned(), |path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("-".to_owned(), |path| path.as_str().to_owned());
     let started = Instant::now();
     let mut response = next.run(request).await;
     let status = response.status();
@@ -43,11 +53,24 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
 
 /// CORS of S4.11: an allow-list of origins with credentials. Headers are named, because `*` does not cover
 /// Authorization; they are those of the documents and of `@supabase/supabase-js`.
-#[must_use]
 pub fn cors(origins: &[String]) -> CorsLayer {
-    let methods =
-        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
-    let exposed = ["content-range", "content-location", "x-relay-error", "x-supabase-api-version", "x-request-id", "retry-after"];
+    let methods = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    let exposed = [
+        "content-range",
+        "content-location",
+        "x-relay-error",
+        "x-supabase-api-version",
+        "x-request-id",
+        "retry-after",
+    ];
     let any = origins.iter().any(|origin| origin == "*");
     let layer = CorsLayer::new()
         .allow_methods(methods)
@@ -57,7 +80,10 @@ pub fn cors(origins: &[String]) -> CorsLayer {
     if any {
         return layer.allow_origin(AllowOrigin::any());
     }
-    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    let origins: Vec<HeaderValue> = origins
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin).ok())
+        .collect();
     layer.allow_origin(origins).allow_credentials(true)
 }
 
@@ -65,9 +91,17 @@ pub fn cors(origins: &[String]) -> CorsLayer {
 pub async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
-    headers.entry(header::X_FRAME_OPTIONS).or_insert(HeaderValue::from_static("DENY"));
-    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::X_CONTENT_TYPE_OPTIONS)
+        .or_insert(HeaderValue::from_static("nosniff"));
+    headers
+        .entry(header::X_FRAME_OPTIONS)
+        .or_insert(HeaderValue::from_static("DENY"));
+    headers
+        .entry(header::REFERRER_POLICY)
+        .or_insert(HeaderValue::from_static("no-referrer"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }

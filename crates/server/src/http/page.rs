@@ -29,33 +29,53 @@ pub fn router() -> OpenApiRouter<AppState> {
 
 fn file(content_type: &'static str, body: &'static str, state: &AppState) -> Response {
     let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
-    let simulator = state.demo.as_ref().map_or("", |demo| demo.simulator_url.as_str());
+    let simulator = state
+        .demo
+        .as_ref()
+        .map_or("", |demo| demo.simulator_url.as_str());
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {simulator}; \
          img-src 'self' blob: data: {simulator}; media-src 'self' blob: {simulator}; base-uri 'none'; \
          form-action 'none'; frame-ancestors 'none'"
     );
     if let Ok(policy) = HeaderValue::from_str(&policy) {
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-    response.headers_mut().insert(HeaderName::from_static("cache-control"), HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert(
+        HeaderName::from_static("cache-control"),
+        HeaderValue::from_static("no-cache"),
+    );
     response
 }
 
 /// The page.
 #[utoipa::path(get, path = "/", tag = "operators", security(()), responses((status = 200, content_type = "text/html")))]
 async fn index(State(state): State<AppState>) -> Response {
-    file("text/html; charset=utf-8", include_str!("../../assets/page/index.html"), &state)
+    file(
+        "text/html; charset=utf-8",
+        include_str!("../../assets/page/index.html"),
+        &state,
+    )
 }
 
 #[utoipa::path(get, path = "/page/app.js", tag = "operators", security(()), responses((status = 200, content_type = "text/javascript")))]
 async fn script(State(state): State<AppState>) -> Response {
-    file("text/javascript; charset=utf-8", include_str!("../../assets/page/app.js"), &state)
+    file(
+        "text/javascript; charset=utf-8",
+        include_str!("../../assets/page/app.js"),
+        &state,
+    )
 }
 
 #[utoipa::path(get, path = "/page/style.css", tag = "operators", security(()), responses((status = 200, content_type = "text/css")))]
 async fn style(State(state): State<AppState>) -> Response {
-    file("text/css; charset=utf-8", include_str!("../../assets/page/style.css"), &state)
+    file(
+        "text/css; charset=utf-8",
+        include_str!("../../assets/page/style.css"),
+        &state,
+    )
 }
 
 /// Whether this is the demo, and its sign-in.

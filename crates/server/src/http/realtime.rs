@@ -48,7 +48,9 @@ async fn connect(
     Query(query): Query<ConnectQuery>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let refuse = |status: StatusCode, reason: &str| (status, Json(json!({ "error": reason }))).into_response();
+    let refuse = |status: StatusCode, reason: &str| {
+        (status, Json(json!({ "error": reason }))).into_response()
+    };
     let Some(vsn) = Vsn::from_param(query.vsn.as_deref()) else {
         return refuse(StatusCode::BAD_REQUEST, "vsn must be 1.0.0 or 2.0.0");
     };
@@ -75,7 +77,9 @@ async fn connect(
 /// The claims of an apikey that signs somebody in; `None` for the anon key, which alone opens nothing.
 async fn identify(auth: &AuthContext, apikey: &str) -> Result<Option<Claims>, AuthError> {
     match auth.tokens.verify(apikey).await? {
-        Verified::User(_) => Ok(Some(claims_of(&auth::resolve_token(auth, apikey, None).await?))),
+        Verified::User(_) => Ok(Some(claims_of(
+            &auth::resolve_token(auth, apikey, None).await?,
+        ))),
         Verified::Anonymous | Verified::Service => Ok(None),
     }
 }
@@ -86,7 +90,10 @@ fn claims_of(caller: &Caller) -> Claims {
         role: caller.role.as_str().to_owned(),
         user_id: caller.user_id.map(|id| id.0),
         expires_at: caller.token_expires_at,
-        channels: caller.channel_limits.as_ref().map(|limits| Arc::from(limits.as_slice())),
+        channels: caller
+            .channel_limits
+            .as_ref()
+            .map(|limits| Arc::from(limits.as_slice())),
     }
 }
 
@@ -96,14 +103,18 @@ pub struct SocketAuthorizer(pub AuthContext);
 #[async_trait]
 impl Authorizer for SocketAuthorizer {
     async fn authorize(&self, token: &str) -> Result<Claims, TokenError> {
-        let caller = auth::resolve_token(&self.0, token, None).await.map_err(|error| {
-            let code = match (error.status, error.code) {
-                (StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR, _) => ErrorCode::UnknownErrorOnChannel,
-                (_, "token_expired" | "token_invalid") => ErrorCode::InvalidJwtToken,
-                _ => ErrorCode::Unauthorized,
-            };
-            TokenError::new(code, error.message)
-        })?;
+        let caller = auth::resolve_token(&self.0, token, None)
+            .await
+            .map_err(|error| {
+                let code = match (error.status, error.code) {
+                    (StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR, _) => {
+                        ErrorCode::UnknownErrorOnChannel
+                    }
+                    (_, "token_expired" | "token_invalid") => ErrorCode::InvalidJwtToken,
+                    _ => ErrorCode::Unauthorized,
+                };
+                TokenError::new(code, error.message)
+            })?;
         Ok(claims_of(&caller))
     }
 }
@@ -135,7 +146,10 @@ impl Stream for Frames {
 impl Sink<Frame> for Frames {
     type Error = axum::Error;
 
-    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
+    fn poll_ready(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), axum::Error>> {
         Pin::new(&mut self.0).poll_ready(context)
     }
 
@@ -148,11 +162,17 @@ impl Sink<Frame> for Frames {
         Pin::new(&mut self.0).start_send(message)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), axum::Error>> {
         Pin::new(&mut self.0).poll_flush(context)
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
+    fn poll_close(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), axum::Error>> {
         Pin::new(&mut self.0).poll_close(context)
     }
 }

@@ -9,7 +9,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::error::{ApiError, DocumentError};
-use super::{auth_v1, compat, limits, middleware, openapi, operators, page, realtime, v1, webhooks};
+use super::{
+    auth_v1, compat, limits, middleware, openapi, operators, page, realtime, v1, webhooks,
+};
 use crate::state::AppState;
 
 /// The documented routes. The document's paths carry the general rate limit; providers' webhooks must not.
@@ -18,7 +20,11 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
     let limited = OpenApiRouter::new()
         .merge(compat::live_chat::router())
         .merge(compat::whatsapp_service::router())
-        .layer(axum_middleware::from_fn_with_state(state.clone(), limits::limit_api));
+        .merge(compat::property_maintenance::router())
+        .layer(axum_middleware::from_fn_with_state(
+            state.clone(),
+            limits::limit_api,
+        ));
     let webhooks = OpenApiRouter::new()
         .merge(webhooks::whatsapp::router())
         .merge(webhooks::twilio::router())
@@ -45,23 +51,42 @@ pub fn router(state: AppState) -> Router {
     let (router, document) = documented(&state).split_for_parts();
     let document = std::sync::Arc::new(document);
     router
-        .route("/v1/openapi.json", get(move || std::future::ready(Json(document.clone()))))
-        .fallback(|| std::future::ready(ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such path")))
+        .route(
+            "/v1/openapi.json",
+            get(move || std::future::ready(Json(document.clone()))),
+        )
+        .fallback(|| {
+            std::future::ready(ApiError::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "there is no such path",
+            ))
+        })
         .layer(axum_middleware::from_fn(middleware::harden))
         .layer(DefaultBodyLimit::max(state.config.limits.body))
         .layer(CatchPanicLayer::new())
         .layer(middleware::cors(&state.config.server.allowed_origins))
-        .layer(axum_middleware::from_fn_with_state(state.clone(), middleware::observe))
+        .layer(axum_middleware::from_fn_with_state(
+            state.clone(),
+            middleware::observe,
+        ))
         .with_state(state)
 }
 
 /// axum's own words for a body over the limit are plain text; the documents' shape says it better.
-async fn too_large(request: axum::extract::Request, next: axum_middleware::Next) -> axum::response::Response {
+async fn too_large(
+    request: axum::extract::Request,
+    next: axum_middleware::Next,
+) -> axum::response::Response {
     use axum::response::IntoResponse;
     let response = next.run(request).await;
     if response.status() != StatusCode::PAYLOAD_TOO_LARGE {
         return response;
     }
-    let error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than a webhook may be");
+    let error = ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too_large",
+        "the body is larger than a webhook may be",
+    );
     DocumentError(error).into_response()
 }

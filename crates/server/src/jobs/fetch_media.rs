@@ -31,8 +31,11 @@ impl Job for FetchMedia {
         let files = media::lock_next(&mut tx, BATCH, LEASE_SECONDS).await?;
         tx.commit().await?;
         let full = files.len() as i64 == BATCH;
-        let results: Vec<Result<(), JobError>> =
-            stream::iter(files).map(|file| fetch(&self.0, file)).buffer_unordered(PARALLEL).collect().await;
+        let results: Vec<Result<(), JobError>> = stream::iter(files)
+            .map(|file| fetch(&self.0, file))
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
         self.0.signals.commits.changes.notify_one();
         results.into_iter().collect::<Result<Vec<()>, _>>()?;
         Ok(if full { Next::Now } else { Next::After(POLL) })
@@ -49,12 +52,15 @@ async fn fetch(state: &AppState, file: Media) -> Result<(), JobError> {
             sha256: &stored.sha256,
             storage_key: &stored.key,
         },
-        Err(failed) if failed.again && file.attempts < MAX_ATTEMPTS => {
-            Fetched::Later { seconds: 2f64.powi(file.attempts.min(12)), error: &failed.reason }
-        }
+        Err(failed) if failed.again && file.attempts < MAX_ATTEMPTS => Fetched::Later {
+            seconds: 2f64.powi(file.attempts.min(12)),
+            error: &failed.reason,
+        },
         Err(failed) => {
             tracing::warn!(media.id = %file.id, reason = %failed.reason, "a file could not be fetched");
-            Fetched::Failed { error: &failed.reason }
+            Fetched::Failed {
+                error: &failed.reason,
+            }
         }
     };
     media::update_fetched(&mut tx, file.org_id, file.id, &fetched).await?;
@@ -76,17 +82,21 @@ struct Failed {
 
 async fn download(state: &AppState, file: &Media) -> Result<Stored, Failed> {
     let failed = |again, reason: String| Failed { again, reason };
-    let source: MediaRef =
-        serde_json::from_value(file.source.clone()).map_err(|error| failed(false, format!("its reference: {error}")))?;
+    let source: MediaRef = serde_json::from_value(file.source.clone())
+        .map_err(|error| failed(false, format!("its reference: {error}")))?;
     let channel = state
         .registry
         .of_org(OrgId(file.org_id), file.channel_id.into())
         .ok_or_else(|| failed(true, "the channel cannot be opened".to_owned()))?;
     let limit = channel.open.capabilities().max_media_bytes;
-    let fetched = channel.open.fetch_media(&state.http, &source, limit).await.map_err(|error| {
-        let gone = matches!(error.class, ErrorClass::Content | ErrorClass::Recipient);
-        failed(!gone, error.to_string())
-    })?;
+    let fetched = channel
+        .open
+        .fetch_media(&state.http, &source, limit)
+        .await
+        .map_err(|error| {
+            let gone = matches!(error.class, ErrorClass::Content | ErrorClass::Recipient);
+            failed(!gone, error.to_string())
+        })?;
     let sha256 = hex::encode(digest::digest(&digest::SHA256, &fetched.bytes));
     let size = i64::try_from(fetched.bytes.len()).unwrap_or(i64::MAX);
     let key = state
@@ -94,5 +104,10 @@ async fn download(state: &AppState, file: &Media) -> Result<Stored, Failed> {
         .put(file.org_id, file.id, fetched.bytes)
         .await
         .map_err(|error| failed(true, format!("storing it: {error}")))?;
-    Ok(Stored { mime_type: fetched.mime_type, size, sha256, key })
+    Ok(Stored {
+        mime_type: fetched.mime_type,
+        size,
+        sha256,
+        key,
+    })
 }

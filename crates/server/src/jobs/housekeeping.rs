@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use wasel_db::{changes, idempotency, ledger};
+use chrono::{TimeDelta, Utc};
+use wasel_db::messages::status;
+use wasel_db::{changes, idempotency, identity, ledger};
 use wasel_jobs::{Job, JobError, Next};
 
 use crate::state::AppState;
 
 const PAUSE: Duration = Duration::from_secs(600);
+/// A status whose message never came to be known (Meta repeats webhooks for 7 days).
+const PENDING_STATUS_DAYS: i32 = 8;
+/// How long an ended sign-in can still be told from an unknown one.
+const SESSION_TRACES: TimeDelta = TimeDelta::days(30);
 
 pub struct Housekeeping(pub AppState);
 
@@ -18,13 +24,21 @@ impl Job for Housekeeping {
 
     async fn run(&self) -> Result<Next, JobError> {
         let keep = &self.0.config.retention;
-        let hours = |time: Duration| i32::try_from(time.as_secs().div_ceil(3600)).unwrap_or(i32::MAX);
-        let days = |time: Duration| i32::try_from(time.as_secs().div_ceil(86_400)).unwrap_or(i32::MAX);
+        let hours =
+            |time: Duration| i32::try_from(time.as_secs().div_ceil(3600)).unwrap_or(i32::MAX);
+        let days =
+            |time: Duration| i32::try_from(time.as_secs().div_ceil(86_400)).unwrap_or(i32::MAX);
         let mut tx = self.0.db.system().await?;
         changes::maintain(&mut tx, hours(keep.change_log)).await?;
         idempotency::delete_old(&mut tx, hours(keep.idempotency_keys)).await?;
         let gone = ledger::delete_old(&mut tx, days(keep.ledger), days(keep.dead_letters)).await?;
+        status::delete_old_pending(&mut tx, PENDING_STATUS_DAYS).await?;
+        identity::delete_before(&mut tx, Utc::now() - SESSION_TRACES).await?;
         tx.commit().await?;
-        Ok(if gone > 0 { Next::Now } else { Next::After(PAUSE) })
+        Ok(if gone > 0 {
+            Next::Now
+        } else {
+            Next::After(PAUSE)
+        })
     }
 }

@@ -26,7 +26,10 @@ impl Job for Reconcile {
         let applied = status::apply_pending(&mut tx, None).await?;
         tx.commit().await?;
         if abandoned > 0 {
-            tracing::warn!(outbox.abandoned = abandoned, "sends of a process that died wait for their callbacks");
+            tracing::warn!(
+                outbox.abandoned = abandoned,
+                "sends of a process that died wait for their callbacks"
+            );
         }
         if abandoned + settled + applied as u64 > 0 {
             self.0.signals.commits.changes.notify_one();

@@ -71,7 +71,11 @@ pub(super) fn waba_route(waba_id: &str) -> String {
 
 /// Meta's ids are digits; its samples have words. Short, for the route goes into every event.
 fn is_graph_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    !id.is_empty()
+        && id.len() <= 64
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 pub(super) fn parse(body: &[u8]) -> Result<Vec<RoutedEvent>, ParseError> {

@@ -26,7 +26,10 @@ const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_conversations)).routes(routes!(list_messages)).routes(routes!(send_message))
+    OpenApiRouter::new()
+        .routes(routes!(list_conversations))
+        .routes(routes!(list_messages))
+        .routes(routes!(send_message))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -67,13 +70,24 @@ async fn list_conversations(
     let channel = match query.phone_number_id.as_deref().filter(|id| !id.is_empty()) {
         Some(id) => match whatsapp_number(&state, &caller, id) {
             Some(channel) => Some(channel.id),
-            None => return Ok(Json(LiveChatConversations { success: true, conversations: Vec::new() })),
+            None => {
+                return Ok(Json(LiveChatConversations {
+                    success: true,
+                    conversations: Vec::new(),
+                }));
+            }
         },
         None => None,
     };
     // The documents pass their own id, meaning "mine"; a conversation nobody took is everybody's.
-    let mine = query.user_id.filter(|user| caller.user_id.is_none_or(|own| own.0 != *user));
-    let filter = Filter { channel_id: channel, assigned_to: mine.map(Some), ..Filter::default() };
+    let mine = query
+        .user_id
+        .filter(|user| caller.user_id.is_none_or(|own| own.0 != *user));
+    let filter = Filter {
+        channel_id: channel,
+        assigned_to: mine.map(Some),
+        ..Filter::default()
+    };
     let mut tx = state.db.tenant(&caller.claims()).await?;
     let limit = checked_limit(query.limit)?;
     let rows = conversations::list(&mut tx, caller.org_id, &filter, None, limit).await?;
@@ -90,25 +104,42 @@ async fn list_conversations(
             status: c.status,
         })
         .collect();
-    Ok(Json(LiveChatConversations { success: true, conversations }))
+    Ok(Json(LiveChatConversations {
+        success: true,
+        conversations,
+    }))
 }
 
 fn checked_limit(limit: Option<i64>) -> Result<i64, ApiError> {
     match limit {
         None => Ok(DEFAULT_LIMIT),
         Some(limit @ 1..=MAX_LIMIT) => Ok(limit),
-        Some(_) => Err(ApiError::invalid("limit", format!("must be from 1 to {MAX_LIMIT}"))),
+        Some(_) => Err(ApiError::invalid(
+            "limit",
+            format!("must be from 1 to {MAX_LIMIT}"),
+        )),
     }
 }
 
 /// The caller's channel with this phone number id, if they may see it.
-fn whatsapp_number(state: &AppState, caller: &Caller, phone_number_id: &str) -> Option<std::sync::Arc<Channel>> {
+fn whatsapp_number(
+    state: &AppState,
+    caller: &Caller,
+    phone_number_id: &str,
+) -> Option<std::sync::Arc<Channel>> {
     let routes = [format!("meta:phone:{phone_number_id}")];
-    state.registry.by_routes(&routes).into_iter().find(|channel| {
-        channel.org_id == caller.org_id
-            && channel.kind == ChannelKind::WhatsappCloud
-            && caller.channel_limits.as_ref().is_none_or(|limits| limits.contains(&channel.id.0))
-    })
+    state
+        .registry
+        .by_routes(&routes)
+        .into_iter()
+        .find(|channel| {
+            channel.org_id == caller.org_id
+                && channel.kind == ChannelKind::WhatsappCloud
+                && caller
+                    .channel_limits
+                    .as_ref()
+                    .is_none_or(|limits| limits.contains(&channel.id.0))
+        })
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -143,14 +174,22 @@ struct LiveChatMessages {
 
 impl From<Message> for LiveChatMessage {
     fn from(m: Message) -> Self {
-        let media_url = m.media.as_ref().and_then(|media| media.pointer("/0/url")).and_then(Value::as_str);
+        let media_url = m
+            .media
+            .as_ref()
+            .and_then(|media| media.pointer("/0/url"))
+            .and_then(Value::as_str);
         Self {
             id: m.id,
             media_url: media_url.map(str::to_owned),
             media_caption: m.media.is_some().then(|| m.body.clone()).flatten(),
             content: m.body,
             message_type: m.message_type,
-            sender: if m.direction == "inbound" { "customer" } else { "user" },
+            sender: if m.direction == "inbound" {
+                "customer"
+            } else {
+                "user"
+            },
             timestamp: m.created_at,
             // As wasel.document_status() in the views.
             status: match m.status.as_str() {
@@ -177,11 +216,16 @@ async fn list_messages(
     }
     let id = ConversationId(query.conversation_id);
     let mut tx = state.db.tenant(&caller.claims()).await?;
-    conversations::find(&mut tx, caller.org_id, id).await?.ok_or_else(|| ApiError::not_found("conversation"))?;
+    conversations::find(&mut tx, caller.org_id, id)
+        .await?
+        .ok_or_else(|| ApiError::not_found("conversation"))?;
     let mut rows = messages::list_newest(&mut tx, caller.org_id, id, limit, offset).await?;
     tx.commit().await?;
     rows.reverse();
-    Ok(Json(LiveChatMessages { success: true, messages: rows.into_iter().map(Into::into).collect() }))
+    Ok(Json(LiveChatMessages {
+        success: true,
+        messages: rows.into_iter().map(Into::into).collect(),
+    }))
 }
 
 /// S1.4: a message into a conversation, or to a number from a WhatsApp number.
@@ -209,14 +253,27 @@ async fn send_message(
 ) -> Result<Json<Value>, DocumentError> {
     caller.require(&[Role::Owner, Role::Admin, Role::Agent])?;
     let content = content_of(&request)?;
-    let recipient = match (request.conversation_id, &request.phone_number_id, &request.to) {
+    let recipient = match (
+        request.conversation_id,
+        &request.phone_number_id,
+        &request.to,
+    ) {
         (Some(id), _, _) => Recipient::Conversation(ConversationId(id)),
         (None, Some(number), Some(to)) => {
             let channel = whatsapp_number(&state, &caller, number)
                 .ok_or_else(|| ApiError::not_found("WhatsApp number").at("phone_number_id"))?;
-            Recipient::Address { channel: std::sync::Arc::new(outbound::ChannelHandle(channel)), to: to.clone() }
+            Recipient::Address {
+                channel: std::sync::Arc::new(outbound::ChannelHandle(channel)),
+                to: to.clone(),
+            }
         }
-        _ => return Err(ApiError::invalid("conversation_id", "is missing (or give phone_number_id and to)").into()),
+        _ => {
+            return Err(ApiError::invalid(
+                "conversation_id",
+                "is missing (or give phone_number_id and to)",
+            )
+            .into());
+        }
     };
     let send = SendRequest {
         recipient,
@@ -236,20 +293,40 @@ async fn send_message(
 }
 
 fn content_of(request: &SendMessageRequest) -> Result<OutboundContent, ApiError> {
-    let text = request.message.clone().filter(|text| !text.trim().is_empty());
+    let text = request
+        .message
+        .clone()
+        .filter(|text| !text.trim().is_empty());
     let kind = request.message_type.as_deref().unwrap_or("text");
     if kind == "text" {
         let body = text.ok_or_else(|| ApiError::invalid("message", "is missing"))?;
-        return Ok(OutboundContent::Text { body, preview_url: true });
+        return Ok(OutboundContent::Text {
+            body,
+            preview_url: true,
+        });
     }
-    let url = request.media_url.clone().ok_or_else(|| ApiError::invalid("media_url", "is missing"))?;
+    let url = request
+        .media_url
+        .clone()
+        .ok_or_else(|| ApiError::invalid("media_url", "is missing"))?;
     let filename = (kind == "document").then(|| url.rsplit('/').next().unwrap_or(&url).to_owned());
-    let media = OutboundMedia { source: MediaSource::Link(url), caption: text, filename, voice: false };
+    let media = OutboundMedia {
+        source: MediaSource::Link(url),
+        caption: text,
+        filename,
+        voice: false,
+    };
     match kind {
         "image" => Ok(OutboundContent::Image(media)),
         "video" => Ok(OutboundContent::Video(media)),
         "document" => Ok(OutboundContent::Document(media)),
-        "audio" => Ok(OutboundContent::Audio(OutboundMedia { caption: None, ..media })),
-        _ => Err(ApiError::invalid("message_type", "must be text, image, video, document or audio")),
+        "audio" => Ok(OutboundContent::Audio(OutboundMedia {
+            caption: None,
+            ..media
+        })),
+        _ => Err(ApiError::invalid(
+            "message_type",
+            "must be text, image, video, document or audio",
+        )),
     }
 }

@@ -1,4 +1,5 @@
 //! The documents' own paths. Each folder or file only translates: shapes in, shapes out, the work is elsewhere.
 
 pub mod live_chat;
+pub mod property_maintenance;
 pub mod whatsapp_service;

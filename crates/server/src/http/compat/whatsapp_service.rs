@@ -26,7 +26,9 @@ use crate::state::AppState;
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(send)).routes(routes!(health))
+    OpenApiRouter::new()
+        .routes(routes!(send))
+        .routes(routes!(health))
 }
 
 /// S4.7 `POST /api/messages/send`.
@@ -57,15 +59,22 @@ async fn send(
 ) -> Result<Json<Value>, DocumentError> {
     caller.require(&[Role::Owner, Role::Admin])?;
     if request.org_id.is_some_and(|org| org != caller.org_id.0) {
-        return Err(ApiError::new(axum::http::StatusCode::FORBIDDEN, "forbidden", "is not the caller's organisation")
-            .at("org_id")
-            .into());
+        return Err(ApiError::new(
+            axum::http::StatusCode::FORBIDDEN,
+            "forbidden",
+            "is not the caller's organisation",
+        )
+        .at("org_id")
+        .into());
     }
     let content = content_of(&request)?;
     let channel = whatsapp_channel(&state, &caller, request.channel_id)?;
     limits::take_org_send(&state, &caller).await?;
     let send = SendRequest {
-        recipient: Recipient::Address { channel: std::sync::Arc::new(channel), to: request.recipient },
+        recipient: Recipient::Address {
+            channel: std::sync::Arc::new(channel),
+            to: request.recipient,
+        },
         content,
         reply_to: None,
         idempotency_key: None,
@@ -74,32 +83,58 @@ async fn send(
         priority: 5,
         at_most_once: false,
     };
-    let queued = outbound::enqueue(&state, &caller, send).await.map_err(|error| match error.field.as_deref() {
-        Some("to") => error.at("recipient"),
-        _ => error,
-    })?;
+    let queued = outbound::enqueue(&state, &caller, send)
+        .await
+        .map_err(|error| match error.field.as_deref() {
+            Some("to") => error.at("recipient"),
+            _ => error,
+        })?;
     let message = wait_for_provider(&state, &caller, queued.message).await?;
     if message.status == MessageStatus::Failed.as_str() {
-        let reason = message.error_message.unwrap_or_else(|| "the provider refused it".to_owned());
-        return Err(ApiError::new(axum::http::StatusCode::BAD_GATEWAY, "send_failed", reason).into());
+        let reason = message
+            .error_message
+            .unwrap_or_else(|| "the provider refused it".to_owned());
+        return Err(
+            ApiError::new(axum::http::StatusCode::BAD_GATEWAY, "send_failed", reason).into(),
+        );
     }
     // The document's word for "the provider has it"; delivery follows in the log.
-    let status = if message.provider_message_id.is_some() { "sent" } else { message.status.as_str() };
+    let status = if message.provider_message_id.is_some() {
+        "sent"
+    } else {
+        message.status.as_str()
+    };
     Ok(Json(json!({
         "success": true, "message_id": message.id, "whatsapp_message_id": message.provider_message_id, "status": status,
     })))
 }
 
 fn content_of(request: &SendMessageRequest) -> Result<OutboundContent, ApiError> {
-    let text = request.message.clone().filter(|text| !text.trim().is_empty());
+    let text = request
+        .message
+        .clone()
+        .filter(|text| !text.trim().is_empty());
     let media = || -> Result<OutboundMedia, ApiError> {
-        let url = request.media_url.clone().ok_or_else(|| ApiError::invalid("media_url", "is missing"))?;
-        Ok(OutboundMedia { source: MediaSource::Link(url), caption: text.clone(), filename: None, voice: false })
+        let url = request
+            .media_url
+            .clone()
+            .ok_or_else(|| ApiError::invalid("media_url", "is missing"))?;
+        Ok(OutboundMedia {
+            source: MediaSource::Link(url),
+            caption: text.clone(),
+            filename: None,
+            voice: false,
+        })
     };
     match request.kind.as_deref().unwrap_or("text") {
         "text" => {
-            let body = text.clone().ok_or_else(|| ApiError::invalid("message", "is missing"))?;
-            Ok(OutboundContent::Text { body, preview_url: true })
+            let body = text
+                .clone()
+                .ok_or_else(|| ApiError::invalid("message", "is missing"))?;
+            Ok(OutboundContent::Text {
+                body,
+                preview_url: true,
+            })
         }
         "image" => Ok(OutboundContent::Image(media()?)),
         "document" => Ok(OutboundContent::Document(media()?)),
@@ -107,7 +142,11 @@ fn content_of(request: &SendMessageRequest) -> Result<OutboundContent, ApiError>
     }
 }
 
-fn whatsapp_channel(state: &AppState, caller: &Caller, wanted: Option<Uuid>) -> Result<ChannelHandle, ApiError> {
+fn whatsapp_channel(
+    state: &AppState,
+    caller: &Caller,
+    wanted: Option<Uuid>,
+) -> Result<ChannelHandle, ApiError> {
     if let Some(id) = wanted {
         return crate::http::v1::messages::visible_channel(state, caller, id.into());
     }
@@ -115,17 +154,32 @@ fn whatsapp_channel(state: &AppState, caller: &Caller, wanted: Option<Uuid>) -> 
         .registry
         .list_active(caller.org_id)
         .into_iter()
-        .find(|channel| matches!(channel.kind, ChannelKind::WhatsappCloud | ChannelKind::TwilioWhatsapp))
+        .find(|channel| {
+            matches!(
+                channel.kind,
+                ChannelKind::WhatsappCloud | ChannelKind::TwilioWhatsapp
+            )
+        })
         .map(ChannelHandle)
-        .ok_or_else(|| ApiError::refused("no_channel", "this organisation has no active WhatsApp channel"))
+        .ok_or_else(|| {
+            ApiError::refused(
+                "no_channel",
+                "this organisation has no active WhatsApp channel",
+            )
+        })
 }
 
 /// Watches the message until the provider has answered, or the time is up: it is queued all the same.
-async fn wait_for_provider(state: &AppState, caller: &Caller, mut message: Message) -> Result<Message, ApiError> {
+async fn wait_for_provider(
+    state: &AppState,
+    caller: &Caller,
+    mut message: Message,
+) -> Result<Message, ApiError> {
     let deadline = tokio::time::Instant::now() + ANSWER_WAIT;
     let mut tail = state.tail.clone();
     let mut seen = tail.get();
-    while message.provider_message_id.is_none() && message.status != MessageStatus::Failed.as_str() {
+    while message.provider_message_id.is_none() && message.status != MessageStatus::Failed.as_str()
+    {
         tokio::select! {
             () = tail.wait_beyond(seen) => {}
             () = tokio::time::sleep_until(deadline) => break,

@@ -97,9 +97,17 @@ async fn list(
     let limit = match query.limit {
         None => 200,
         Some(limit @ 1..=MAX_LIMIT) => limit,
-        Some(_) => return Err(ApiError::invalid("limit", format!("must be from 1 to {MAX_LIMIT}"))),
+        Some(_) => {
+            return Err(ApiError::invalid(
+                "limit",
+                format!("must be from 1 to {MAX_LIMIT}"),
+            ));
+        }
     };
-    let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|id| id.parse().ok());
+    let resumed = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|id| id.parse().ok());
     let after = resumed.or(query.after);
     if after.is_some_and(|after| after < 0) {
         return Err(ApiError::invalid("after", "must not be negative"));
@@ -107,7 +115,12 @@ async fn list(
     check_retained(&state, after).await?;
     let mut feed = Feed {
         after: after.unwrap_or_else(|| state.tail.get()),
-        tables: query.tables.map(|tables| tables.split(',').map(|table| table.trim().to_owned()).collect()),
+        tables: query.tables.map(|tables| {
+            tables
+                .split(',')
+                .map(|table| table.trim().to_owned())
+                .collect()
+        }),
         state,
         caller,
     };
@@ -117,7 +130,9 @@ async fn list(
         .is_some_and(|accept| accept.contains("text/event-stream"));
     if wants_events {
         let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
-        return Ok(Sse::new(events(feed)).keep_alive(keep_alive).into_response());
+        return Ok(Sse::new(events(feed))
+            .keep_alive(keep_alive)
+            .into_response());
     }
     let mut data = feed.next(limit).await?;
     let wait = Duration::from_secs(query.wait.unwrap_or(0)).min(MAX_WAIT);
@@ -131,16 +146,23 @@ async fn list(
             () = shutdown.cancelled() => break,
         }
     }
-    Ok(axum::Json(ChangePage { data, next_cursor: feed.after }).into_response())
+    Ok(axum::Json(ChangePage {
+        data,
+        next_cursor: feed.after,
+    })
+    .into_response())
 }
 
 async fn check_retained(state: &AppState, after: Option<i64>) -> Result<(), ApiError> {
-    let Some(after) = after.filter(|after| *after > 0) else { return Ok(()) };
+    let Some(after) = after.filter(|after| *after > 0) else {
+        return Ok(());
+    };
     let mut tx = state.db.system().await?;
     let oldest = changes::oldest(&mut tx).await?;
     tx.commit().await?;
     if oldest.is_some_and(|oldest| after + 1 < oldest) {
-        let message = "changes that far back are no longer kept: read the tables anew and go on from now";
+        let message =
+            "changes that far back are no longer kept: read the tables anew and go on from now";
         return Err(ApiError::new(StatusCode::GONE, "feed_expired", message).at("after"));
     }
     Ok(())
@@ -164,12 +186,23 @@ impl Feed {
         let rows = changes::list(&mut tx, self.caller.org_id, self.after, upto, limit).await?;
         tx.commit().await?;
         let full = rows.len() as i64 == limit;
-        self.after = if full { rows.last().map_or(upto, |row| row.seq) } else { upto };
-        Ok(rows.into_iter().filter(|row| self.shows(row)).map(Into::into).collect())
+        self.after = if full {
+            rows.last().map_or(upto, |row| row.seq)
+        } else {
+            upto
+        };
+        Ok(rows
+            .into_iter()
+            .filter(|row| self.shows(row))
+            .map(Into::into)
+            .collect())
     }
 
     fn shows(&self, row: &Change) -> bool {
-        let table = self.tables.as_ref().is_none_or(|tables| tables.contains(&row.table_name));
+        let table = self
+            .tables
+            .as_ref()
+            .is_none_or(|tables| tables.contains(&row.table_name));
         let channel = match (&self.caller.channel_limits, channel_of(row)) {
             (Some(limits), Some(channel)) => limits.contains(&channel),
             _ => true,
@@ -183,17 +216,25 @@ fn events(feed: Feed) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold((feed, pending), |(mut feed, mut pending)| async move {
         loop {
             if let Some(change) = pending.pop_front() {
-                let event = Event::default().id(change.seq.to_string()).event("change").json_data(&change).ok()?;
+                let event = Event::default()
+                    .id(change.seq.to_string())
+                    .event("change")
+                    .json_data(&change)
+                    .ok()?;
                 return Some((Ok(event), (feed, pending)));
             }
             // The token is checked at the start; a stream ends with it, and the client comes back with a new one.
-            let expired = feed.caller.token_expires_at.is_some_and(|at| at <= Utc::now());
+            let expired = feed
+                .caller
+                .token_expires_at
+                .is_some_and(|at| at <= Utc::now());
             if expired || feed.state.shutdown.is_cancelled() {
                 return None;
             }
             match feed.next(MAX_LIMIT).await {
                 Ok(changes) if changes.is_empty() => {
-                    let (mut tail, shutdown) = (feed.state.tail.clone(), feed.state.shutdown.clone());
+                    let (mut tail, shutdown) =
+                        (feed.state.tail.clone(), feed.state.shutdown.clone());
                     tokio::select! {
                         () = tail.wait_beyond(feed.after) => {}
                         () = tokio::time::sleep(Duration::from_secs(30)) => {}

@@ -10,8 +10,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
-use wasel_db::contacts::{self, Contact, ContactIdentity};
 use wasel_db::consents;
+use wasel_db::contacts::{self, Contact, ContactIdentity};
 use wasel_domain::ContactId;
 
 use super::{Page, cursor, limit_of, page_of};
@@ -21,7 +21,9 @@ use crate::http::extract::{PathParam, QueryParams};
 use crate::state::AppState;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -75,7 +77,13 @@ fn view(contact: Contact, identities: Vec<ContactIdentity>) -> ContactView {
         email: contact.email,
         avatar_url: contact.avatar_url,
         attributes: contact.attributes,
-        identities: identities.into_iter().map(|i| IdentityView { kind: i.kind, value: i.value }).collect(),
+        identities: identities
+            .into_iter()
+            .map(|i| IdentityView {
+                kind: i.kind,
+                value: i.value,
+            })
+            .collect(),
         created_at: contact.created_at,
         updated_at: contact.updated_at,
     }
@@ -99,14 +107,26 @@ async fn list(
     QueryParams(query): QueryParams<ListQuery>,
 ) -> Result<axum::Json<Page<ContactView>>, ApiError> {
     let limit = limit_of(query.limit)?;
-    let before = query.cursor.as_deref().map(cursor::decode).transpose()?.map(|(_, id)| id);
-    let search = query.search.as_deref().map(str::trim).filter(|search| !search.is_empty());
+    let before = query
+        .cursor
+        .as_deref()
+        .map(cursor::decode)
+        .transpose()?
+        .map(|(_, id)| id);
+    let search = query
+        .search
+        .as_deref()
+        .map(str::trim)
+        .filter(|search| !search.is_empty());
     let mut tx = state.db.tenant(&caller.claims()).await?;
     let rows = contacts::list(&mut tx, caller.org_id, search, before, limit + 1).await?;
     let ids: Vec<Uuid> = rows.iter().map(|contact| contact.id).collect();
     let mut identities: HashMap<Uuid, Vec<ContactIdentity>> = HashMap::new();
     for identity in contacts::list_identities(&mut tx, caller.org_id, &ids).await? {
-        identities.entry(identity.contact_id).or_default().push(identity);
+        identities
+            .entry(identity.contact_id)
+            .or_default()
+            .push(identity);
     }
     tx.commit().await?;
     Ok(axum::Json(page_of(
@@ -136,7 +156,16 @@ async fn get(
     tx.commit().await?;
     let consents = consents
         .into_iter()
-        .map(|c| ConsentView { channel_id: c.channel_id, category: c.category, state: c.state, source: c.source, at: c.at })
+        .map(|c| ConsentView {
+            channel_id: c.channel_id,
+            category: c.category,
+            state: c.state,
+            source: c.source,
+            at: c.at,
+        })
         .collect();
-    Ok(axum::Json(ContactDetail { contact: view(contact, identities), consents }))
+    Ok(axum::Json(ContactDetail {
+        contact: view(contact, identities),
+        consents,
+    }))
 }

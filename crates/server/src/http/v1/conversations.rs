@@ -59,7 +59,8 @@ fn view(state: &AppState, caller: &Caller, c: Conversation) -> ConversationView 
         .registry
         .of_org(caller.org_id, c.channel_id.into())
         .is_some_and(|channel| channel.open.capabilities().has_service_window);
-    let closes_at = window::closes_at(c.last_inbound_at).filter(|closes| has_window && *closes > Utc::now());
+    let closes_at =
+        window::closes_at(c.last_inbound_at).filter(|closes| has_window && *closes > Utc::now());
     ConversationView {
         id: c.id,
         channel_id: c.channel_id,
@@ -120,9 +121,9 @@ async fn list(
         None => None,
         Some("none") => Some(None),
         Some("me") => Some(caller.user_id.map(|id| id.0)),
-        Some(id) => {
-            Some(Some(id.parse().map_err(|_| ApiError::invalid("assigned_to", "must be a user id, `me` or `none`"))?))
-        }
+        Some(id) => Some(Some(id.parse().map_err(|_| {
+            ApiError::invalid("assigned_to", "must be a user id, `me` or `none`")
+        })?)),
     };
     let filter = Filter {
         channel_id: query.channel_id.map(Into::into),
@@ -130,21 +131,33 @@ async fn list(
         assigned_to,
         unread: query.unread.unwrap_or(false),
         tag: query.tag.as_deref(),
-        search: query.search.as_deref().map(str::trim).filter(|search| !search.is_empty()),
+        search: query
+            .search
+            .as_deref()
+            .map(str::trim)
+            .filter(|search| !search.is_empty()),
         contact_id: query.contact_id.map(Into::into),
     };
     let before = query.cursor.as_deref().map(cursor::decode).transpose()?;
     let mut tx = state.db.tenant(&caller.claims()).await?;
     let rows = conversations::list(&mut tx, caller.org_id, &filter, before, limit + 1).await?;
     tx.commit().await?;
-    Ok(axum::Json(page_of(rows, limit, |c| cursor::encode(c.last_message_at, c.id), |c| view(&state, &caller, c))))
+    Ok(axum::Json(page_of(
+        rows,
+        limit,
+        |c| cursor::encode(c.last_message_at, c.id),
+        |c| view(&state, &caller, c),
+    )))
 }
 
 fn check_status(status: &str) -> Result<(), ApiError> {
     if STATUSES.contains(&status) {
         Ok(())
     } else {
-        Err(ApiError::invalid("status", format!("must be one of {}", STATUSES.join(", "))))
+        Err(ApiError::invalid(
+            "status",
+            format!("must be one of {}", STATUSES.join(", ")),
+        ))
     }
 }
 
@@ -207,15 +220,24 @@ async fn update(
         check_status(status)?;
     }
     if let Some(tags) = &request.tags
-        && (tags.len() > 50 || tags.iter().any(|tag| tag.trim().is_empty() || tag.chars().count() > 64))
+        && (tags.len() > 50
+            || tags
+                .iter()
+                .any(|tag| tag.trim().is_empty() || tag.chars().count() > 64))
     {
-        return Err(ApiError::invalid("tags", "at most 50, each of 1 to 64 characters"));
+        return Err(ApiError::invalid(
+            "tags",
+            "at most 50, each of 1 to 64 characters",
+        ));
     }
     let mut tx = state.db.tenant(&caller.claims()).await?;
     if let Some(Some(user)) = request.assigned_to
         && !profiles::exists(&mut tx, caller.org_id, user.into()).await?
     {
-        return Err(ApiError::invalid("assigned_to", "is not a member of this organisation"));
+        return Err(ApiError::invalid(
+            "assigned_to",
+            "is not a member of this organisation",
+        ));
     }
     let changes = Changes {
         status: request.status,
@@ -224,7 +246,8 @@ async fn update(
         tags: request.tags,
         patient_id: request.patient_id,
     };
-    let conversation = conversations::update(&mut tx, caller.org_id, ConversationId(id), &changes).await?;
+    let conversation =
+        conversations::update(&mut tx, caller.org_id, ConversationId(id), &changes).await?;
     tx.commit().await?;
     state.signals.commits.changes.notify_one();
     let conversation = conversation.ok_or_else(|| ApiError::not_found("conversation"))?;
@@ -267,29 +290,57 @@ async fn list_messages(
     let limit = limit_of(query.limit)?;
     let before = match query.cursor.as_deref().map(cursor::decode).transpose()? {
         Some((Some(at), id)) => Some((at, id)),
-        Some((None, _)) => return Err(ApiError::invalid("cursor", "is not one that this list returned")),
+        Some((None, _)) => {
+            return Err(ApiError::invalid(
+                "cursor",
+                "is not one that this list returned",
+            ));
+        }
         None => None,
     };
     let id = ConversationId(id);
     let mut tx = state.db.tenant(&caller.claims()).await?;
     let conversation = conversations::find(&mut tx, caller.org_id, id).await?;
     let conversation = conversation.ok_or_else(|| ApiError::not_found("conversation"))?;
-    let page = messages::Page { before, limit: limit + 1 };
+    let page = messages::Page {
+        before,
+        limit: limit + 1,
+    };
     let rows = messages::list_of_conversation(&mut tx, caller.org_id, id, page).await?;
-    let provider_ids: Vec<String> = rows.iter().filter_map(|row| row.provider_message_id.clone()).collect();
-    let reactions = reactions::list(&mut tx, caller.org_id.0, conversation.channel_id, &provider_ids).await?;
+    let provider_ids: Vec<String> = rows
+        .iter()
+        .filter_map(|row| row.provider_message_id.clone())
+        .collect();
+    let reactions = reactions::list(
+        &mut tx,
+        caller.org_id.0,
+        conversation.channel_id,
+        &provider_ids,
+    )
+    .await?;
     tx.commit().await?;
     let mut by_message: HashMap<String, Vec<ReactionView>> = HashMap::new();
     for reaction in reactions {
-        let shown = ReactionView { actor: reaction.actor, emoji: reaction.emoji, at: reaction.at };
-        by_message.entry(reaction.target_provider_message_id).or_default().push(shown);
+        let shown = ReactionView {
+            actor: reaction.actor,
+            emoji: reaction.emoji,
+            at: reaction.at,
+        };
+        by_message
+            .entry(reaction.target_provider_message_id)
+            .or_default()
+            .push(shown);
     }
     Ok(axum::Json(page_of(
         rows,
         limit,
         |m| cursor::encode(Some(m.created_at), m.id),
         |m| ThreadMessage {
-            reactions: m.provider_message_id.as_ref().and_then(|id| by_message.remove(id)).unwrap_or_default(),
+            reactions: m
+                .provider_message_id
+                .as_ref()
+                .and_then(|id| by_message.remove(id))
+                .unwrap_or_default(),
             message: m.into(),
         },
     )))
@@ -320,7 +371,9 @@ async fn mark_read(
     let (conversation, was_unread) = conversations::update_read(&mut tx, caller.org_id, id)
         .await?
         .ok_or_else(|| ApiError::not_found("conversation"))?;
-    let last = messages::list_recent_providers_of(&mut tx, caller.org_id, id, 1).await?.pop();
+    let last = messages::list_recent_providers_of(&mut tx, caller.org_id, id, 1)
+        .await?
+        .pop();
     tx.commit().await?;
     state.signals.commits.changes.notify_one();
     let tell = request.receipt.unwrap_or(true) && was_unread || request.typing;
@@ -331,8 +384,19 @@ async fn mark_read(
 }
 
 /// Best effort and off the request's path: a receipt that is lost costs a colour, not a message.
-fn send_receipt(state: &AppState, caller: &Caller, conversation: &Conversation, provider_message_id: String, typing: bool) {
-    let Some(channel) = state.registry.of_org(caller.org_id, conversation.channel_id.into()) else { return };
+fn send_receipt(
+    state: &AppState,
+    caller: &Caller,
+    conversation: &Conversation,
+    provider_message_id: String,
+    typing: bool,
+) {
+    let Some(channel) = state
+        .registry
+        .of_org(caller.org_id, conversation.channel_id.into())
+    else {
+        return;
+    };
     let capabilities = channel.open.capabilities();
     if !capabilities.read_receipts {
         return;
@@ -340,7 +404,10 @@ fn send_receipt(state: &AppState, caller: &Caller, conversation: &Conversation, 
     let typing = typing && capabilities.typing_indicator;
     let http = state.http.clone();
     tokio::spawn(async move {
-        let receipt = ReadReceipt { provider_message_id: &provider_message_id, typing };
+        let receipt = ReadReceipt {
+            provider_message_id: &provider_message_id,
+            typing,
+        };
         if let Err(error) = channel.open.mark_read(&http, &receipt).await {
             tracing::info!(channel.id = %channel.id, %error, "a read receipt was not delivered");
         }

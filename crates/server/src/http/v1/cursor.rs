@@ -26,7 +26,10 @@ pub fn decode(cursor: &str) -> Result<(Option<DateTime<Utc>>, Uuid), ApiError> {
         return Ok((None, id));
     }
     let micros = at.parse().map_err(|_| bad())?;
-    Ok((Some(DateTime::from_timestamp_micros(micros).ok_or_else(bad)?), id))
+    Ok((
+        Some(DateTime::from_timestamp_micros(micros).ok_or_else(bad)?),
+        id,
+    ))
 }
 
 #[cfg(test)]
@@ -40,7 +43,11 @@ mod tests {
         assert_eq!(decode(&encode(at, id)).unwrap(), (at, id));
         assert_eq!(decode(&encode(None, id)).unwrap(), (None, id));
         for rubbish in ["", "x", "Li4", "🙂", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OS54"] {
-            assert_eq!(decode(rubbish).unwrap_err().field.as_deref(), Some("cursor"), "{rubbish}");
+            assert_eq!(
+                decode(rubbish).unwrap_err().field.as_deref(),
+                Some("cursor"),
+                "{rubbish}"
+            );
         }
     }
 }

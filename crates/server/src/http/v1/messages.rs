@@ -23,7 +23,9 @@ use crate::state::AppState;
 const MAX_KEY: usize = 255;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(create)).routes(routes!(get))
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(get))
 }
 
 /// A message to send: into a conversation, or to an address on a channel.
@@ -160,7 +162,13 @@ pub struct MessageEventView {
 
 impl From<MessageEvent> for MessageEventView {
     fn from(e: MessageEvent) -> Self {
-        Self { event: e.event, at: e.at, recorded_at: e.recorded_at, attempt_id: e.attempt_id, detail: e.detail }
+        Self {
+            event: e.event,
+            at: e.at,
+            recorded_at: e.recorded_at,
+            attempt_id: e.attempt_id,
+            detail: e.detail,
+        }
     }
 }
 
@@ -192,12 +200,23 @@ async fn create(
         (Some(id), None, None) => Recipient::Conversation(ConversationId(id)),
         (None, Some(channel), Some(to)) => {
             let channel = visible_channel(&state, &caller, ChannelId(channel))?;
-            Recipient::Address { channel: Arc::new(channel), to }
+            Recipient::Address {
+                channel: Arc::new(channel),
+                to,
+            }
         }
         (Some(_), _, _) => {
-            return Err(ApiError::invalid("conversation_id", "goes without channel_id and to"));
+            return Err(ApiError::invalid(
+                "conversation_id",
+                "goes without channel_id and to",
+            ));
         }
-        (None, None, _) => return Err(ApiError::invalid("channel_id", "is missing (or give conversation_id)")),
+        (None, None, _) => {
+            return Err(ApiError::invalid(
+                "channel_id",
+                "is missing (or give conversation_id)",
+            ));
+        }
         (None, Some(_), None) => return Err(ApiError::invalid("to", "is missing")),
     };
     let priority = request.priority.unwrap_or(5);
@@ -219,25 +238,45 @@ async fn create(
         },
     )
     .await?;
-    let status = if enqueued.repeated { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let status = if enqueued.repeated {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
     Ok((status, axum::Json(MessageView::from(enqueued.message))).into_response())
 }
 
 /// The channel, if it is the caller's tenant's and the caller may use it.
-pub(crate) fn visible_channel(state: &AppState, caller: &Caller, id: ChannelId) -> Result<ChannelHandle, ApiError> {
+pub(crate) fn visible_channel(
+    state: &AppState,
+    caller: &Caller,
+    id: ChannelId,
+) -> Result<ChannelHandle, ApiError> {
     state
         .registry
         .of_org(caller.org_id, id)
-        .filter(|channel| caller.channel_limits.as_ref().is_none_or(|limits| limits.contains(&channel.id.0)))
+        .filter(|channel| {
+            caller
+                .channel_limits
+                .as_ref()
+                .is_none_or(|limits| limits.contains(&channel.id.0))
+        })
         .map(ChannelHandle)
         .ok_or_else(|| ApiError::not_found("channel").at("channel_id"))
 }
 
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
     match value.to_str() {
-        Ok(key) if !key.trim().is_empty() && key.len() <= MAX_KEY => Ok(Some(key.trim().to_owned())),
-        _ => Err(ApiError::invalid("Idempotency-Key", format!("must be printable text of up to {MAX_KEY} bytes"))),
+        Ok(key) if !key.trim().is_empty() && key.len() <= MAX_KEY => {
+            Ok(Some(key.trim().to_owned()))
+        }
+        _ => Err(ApiError::invalid(
+            "Idempotency-Key",
+            format!("must be printable text of up to {MAX_KEY} bytes"),
+        )),
     }
 }
 
@@ -254,5 +293,8 @@ async fn get(
     let message = message.ok_or_else(|| ApiError::not_found("message"))?;
     let timeline = messages::list_events(&mut tx, caller.org_id, MessageId(id)).await?;
     tx.commit().await?;
-    Ok(axum::Json(MessageDetail { message: message.into(), timeline: timeline.into_iter().map(Into::into).collect() }))
+    Ok(axum::Json(MessageDetail {
+        message: message.into(),
+        timeline: timeline.into_iter().map(Into::into).collect(),
+    }))
 }

@@ -39,7 +39,10 @@ pub(crate) fn page_of<R, T>(
         rows.truncate(limit);
         rows.last().map(&cursor)
     });
-    Page { next_cursor: next_cursor.flatten(), data: rows.into_iter().map(view).collect() }
+    Page {
+        next_cursor: next_cursor.flatten(),
+        data: rows.into_iter().map(view).collect(),
+    }
 }
 
 /// A requested page length.
@@ -47,7 +50,10 @@ pub(crate) fn limit_of(limit: Option<i64>) -> Result<i64, crate::http::error::Ap
     match limit {
         None => Ok(DEFAULT_LIMIT),
         Some(limit @ 1..=MAX_LIMIT) => Ok(limit),
-        Some(_) => Err(crate::http::error::ApiError::invalid("limit", format!("must be from 1 to {MAX_LIMIT}"))),
+        Some(_) => Err(crate::http::error::ApiError::invalid(
+            "limit",
+            format!("must be from 1 to {MAX_LIMIT}"),
+        )),
     }
 }
 

@@ -17,7 +17,9 @@ use crate::http::webhooks;
 use crate::state::AppState;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(replay))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(replay))
 }
 
 /// A webhook request as the ledger has it. Its body is not shown: it holds customers' messages.
@@ -70,14 +72,34 @@ async fn list(
     if let Some(outcome) = &query.outcome
         && !["stored", "duplicate", "dead_letter"].contains(&outcome.as_str())
     {
-        return Err(ApiError::invalid("outcome", "must be stored, duplicate or dead_letter"));
+        return Err(ApiError::invalid(
+            "outcome",
+            "must be stored, duplicate or dead_letter",
+        ));
     }
-    let before = query.cursor.as_deref().map(cursor::decode).transpose()?.map(|(_, id)| id);
+    let before = query
+        .cursor
+        .as_deref()
+        .map(cursor::decode)
+        .transpose()?
+        .map(|(_, id)| id);
     // The ledger holds raw bodies, so no tenant role may read the table; the tenant is named here.
     let mut tx = state.db.system().await?;
-    let rows = ledger::list(&mut tx, caller.org_id, query.outcome.as_deref(), before, limit + 1).await?;
+    let rows = ledger::list(
+        &mut tx,
+        caller.org_id,
+        query.outcome.as_deref(),
+        before,
+        limit + 1,
+    )
+    .await?;
     tx.commit().await?;
-    Ok(axum::Json(page_of(rows, limit, |row| cursor::encode(None, row.id), Into::into)))
+    Ok(axum::Json(page_of(
+        rows,
+        limit,
+        |row| cursor::encode(None, row.id),
+        Into::into,
+    )))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -97,11 +119,18 @@ async fn replay(
 ) -> Result<axum::Json<ReplayResult>, ApiError> {
     caller.require(&[Role::Owner, Role::Admin])?;
     let mut tx = state.db.system().await?;
-    let row = ledger::find(&mut tx, caller.org_id, id).await?.ok_or_else(|| ApiError::not_found("webhook event"))?;
+    let row = ledger::find(&mut tx, caller.org_id, id)
+        .await?
+        .ok_or_else(|| ApiError::not_found("webhook event"))?;
     tx.commit().await?;
     webhooks::replay::replay(&state, row).await?;
     let mut tx = state.db.system().await?;
-    let row = ledger::find(&mut tx, caller.org_id, id).await?.ok_or_else(|| ApiError::not_found("webhook event"))?;
+    let row = ledger::find(&mut tx, caller.org_id, id)
+        .await?
+        .ok_or_else(|| ApiError::not_found("webhook event"))?;
     tx.commit().await?;
-    Ok(axum::Json(ReplayResult { outcome: row.outcome, reason: row.reason }))
+    Ok(axum::Json(ReplayResult {
+        outcome: row.outcome,
+        reason: row.reason,
+    }))
 }

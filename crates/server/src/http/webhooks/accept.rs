@@ -47,7 +47,10 @@ pub async fn accept(state: &AppState, arrival: Arrival) -> Result<Accepted, ApiE
         received_at,
     };
     let parsed = state.providers.of(arrival.kinds[0]).parse(&request);
-    let mut verified = Verified { request: &request, results: HashMap::new() };
+    let mut verified = Verified {
+        request: &request,
+        results: HashMap::new(),
+    };
     let mut sorted = Sorted::default();
     match parsed {
         Ok(events) => {
@@ -67,20 +70,23 @@ pub async fn accept(state: &AppState, arrival: Arrival) -> Result<Accepted, ApiE
         sorted.by_org.insert(owner.0, (owner.1, Vec::new()));
     }
     let trouble = sorted.trouble_text();
-    let deliveries = sorted.by_org.into_iter().map(|(org_id, (channel_id, events))| Delivery {
-        id: EventId::generate(),
-        org_id,
-        channel_id,
-        kind: arrival.kinds[0].as_str(),
-        method: arrival.method.to_string(),
-        url: arrival.path.clone(),
-        content_type: header(&arrival.headers, "content-type"),
-        body: arrival.body.clone(),
-        received_at,
-        events,
-        dead_letter: trouble.clone(),
-        replay: false,
-    });
+    let deliveries = sorted
+        .by_org
+        .into_iter()
+        .map(|(org_id, (channel_id, events))| Delivery {
+            id: EventId::generate(),
+            org_id,
+            channel_id,
+            kind: arrival.kinds[0].as_str(),
+            method: arrival.method.to_string(),
+            url: arrival.path.clone(),
+            content_type: header(&arrival.headers, "content-type"),
+            body: arrival.body.clone(),
+            received_at,
+            events,
+            dead_letter: trouble.clone(),
+            replay: false,
+        });
     store(state, deliveries).await
 }
 
@@ -90,7 +96,9 @@ pub(super) async fn store(
     deliveries: impl Iterator<Item = Delivery>,
 ) -> Result<Accepted, ApiError> {
     let mut accepted = Accepted::default();
-    let results = futures_util::future::join_all(deliveries.map(|delivery| state.ingest.store(delivery))).await;
+    let results =
+        futures_util::future::join_all(deliveries.map(|delivery| state.ingest.store(delivery)))
+            .await;
     for result in results {
         match result {
             Ok(Outcome::Stored) => accepted.stored += 1,
@@ -114,7 +122,10 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> String {
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
 }
 
 /// Which channels' secrets signed this request; each is tried once.
@@ -125,7 +136,10 @@ struct Verified<'a> {
 
 impl Verified<'_> {
     fn by(&mut self, channel: &Channel) -> Result<(), VerifyError> {
-        *self.results.entry(channel.id).or_insert_with(|| channel.open.verify(self.request))
+        *self
+            .results
+            .entry(channel.id)
+            .or_insert_with(|| channel.open.verify(self.request))
     }
 }
 
@@ -140,12 +154,23 @@ struct Sorted {
 
 impl Sorted {
     fn give(&mut self, channel: &Channel, event: ProviderEvent) {
-        let entry = self.by_org.entry(channel.org_id).or_insert_with(|| (Some(channel.id), Vec::new()));
-        entry.1.push(ChannelEvent { channel_id: channel.id, event });
+        let entry = self
+            .by_org
+            .entry(channel.org_id)
+            .or_insert_with(|| (Some(channel.id), Vec::new()));
+        entry.1.push(ChannelEvent {
+            channel_id: channel.id,
+            event,
+        });
     }
 
     fn trouble_text(&self) -> Option<String> {
-        let mut lines: Vec<&str> = self.trouble.iter().map(String::as_str).chain(self.forged.as_deref()).collect();
+        let mut lines: Vec<&str> = self
+            .trouble
+            .iter()
+            .map(String::as_str)
+            .chain(self.forged.as_deref())
+            .collect();
         lines.dedup();
         (!lines.is_empty()).then(|| lines.join("; "))
     }
@@ -171,7 +196,9 @@ async fn sort(
         sorted.trouble.push(format!("no channel for {first}"));
         return;
     }
-    let mut signed = claimed.iter().filter(|channel| verified.by(channel).is_ok());
+    let mut signed = claimed
+        .iter()
+        .filter(|channel| verified.by(channel).is_ok());
     let Some(channel) = signed.next() else {
         sorted.forged = Some(format!("the signature is not that of {first}"));
         return;
@@ -204,7 +231,11 @@ fn owner_of_unclaimed(
     verified: &mut Verified<'_>,
 ) -> Result<(OrgId, Option<ChannelId>), ApiError> {
     let channels = match arrival.channel_id {
-        Some(id) => match state.registry.by_id(id).filter(|channel| arrival.kinds.contains(&channel.kind)) {
+        Some(id) => match state
+            .registry
+            .by_id(id)
+            .filter(|channel| arrival.kinds.contains(&channel.kind))
+        {
             Some(channel) => vec![channel],
             None => return Err(ApiError::not_found("channel")),
         },
@@ -221,7 +252,11 @@ fn owner_of_unclaimed(
     }
     let Some(first) = owners.first() else {
         tracing::warn!(webhook.kind = arrival.kinds[0].as_str(), reason = %refusal, "a webhook was refused");
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, "bad_signature", refusal.to_string()));
+        return Err(ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "bad_signature",
+            refusal.to_string(),
+        ));
     };
     if owners.iter().all(|owner| owner.id == first.id) {
         Ok((first.org_id, Some(first.id)))

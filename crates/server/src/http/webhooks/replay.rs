@@ -18,10 +18,15 @@ use crate::state::AppState;
 
 /// Reads one ledger row again and stores what can be stored now.
 pub async fn replay(state: &AppState, row: WebhookEvent) -> Result<Accepted, ApiError> {
-    let kind = ChannelKind::parse(&row.kind)
-        .ok_or_else(|| ApiError::refused("unknown_kind", format!("no provider reads `{}`", row.kind)))?;
+    let kind = ChannelKind::parse(&row.kind).ok_or_else(|| {
+        ApiError::refused("unknown_kind", format!("no provider reads `{}`", row.kind))
+    })?;
     let mut headers = HeaderMap::new();
-    if let Some(content_type) = row.content_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+    if let Some(content_type) = row
+        .content_type
+        .as_deref()
+        .and_then(|text| HeaderValue::from_str(text).ok())
+    {
         headers.insert(header::CONTENT_TYPE, content_type);
     }
     let url = format!("{}{}", state.public_url, row.url);
@@ -42,11 +47,18 @@ pub async fn replay(state: &AppState, row: WebhookEvent) -> Result<Accepted, Api
         Ok(events) => {
             for event in events {
                 let claimed = state.registry.by_routes(&event.routes);
-                let channel = claimed.iter().find(|channel| own == OrgId::SYSTEM || channel.org_id == own);
+                let channel = claimed
+                    .iter()
+                    .find(|channel| own == OrgId::SYSTEM || channel.org_id == own);
                 match channel {
                     Some(channel) => {
-                        let entry = by_org.entry(channel.org_id).or_insert_with(|| (Some(channel.id), Vec::new()));
-                        entry.1.push(ChannelEvent { channel_id: channel.id, event: event.event });
+                        let entry = by_org
+                            .entry(channel.org_id)
+                            .or_insert_with(|| (Some(channel.id), Vec::new()));
+                        entry.1.push(ChannelEvent {
+                            channel_id: channel.id,
+                            event: event.event,
+                        });
                     }
                     None => {
                         let route = event.routes.first().map_or("nothing", String::as_str);
@@ -62,7 +74,12 @@ pub async fn replay(state: &AppState, row: WebhookEvent) -> Result<Accepted, Api
         by_org.insert(own, (None, Vec::new()));
     }
     // A row nobody claimed moves to the tenant that does now; to the first, if several share the request.
-    if let Some(owner) = by_org.keys().next().copied().filter(|owner| *owner != own && !by_org.contains_key(&own)) {
+    if let Some(owner) = by_org
+        .keys()
+        .next()
+        .copied()
+        .filter(|owner| *owner != own && !by_org.contains_key(&own))
+    {
         let mut tx = state.db.system().await?;
         ledger::update_owner(&mut tx, own, row.id, owner).await?;
         tx.commit().await?;
@@ -71,7 +88,11 @@ pub async fn replay(state: &AppState, row: WebhookEvent) -> Result<Accepted, Api
     let deliveries: Vec<Delivery> = by_org
         .into_iter()
         .map(|(org_id, (channel_id, events))| Delivery {
-            id: if std::mem::take(&mut first) { EventId(row.id) } else { EventId::generate() },
+            id: if std::mem::take(&mut first) {
+                EventId(row.id)
+            } else {
+                EventId::generate()
+            },
             org_id,
             channel_id,
             kind: kind.as_str(),

@@ -59,7 +59,15 @@ async fn receive_channel(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, DocumentError> {
-    store(state, Some(ChannelId(channel_id)), Method::POST, uri, headers, body).await
+    store(
+        state,
+        Some(ChannelId(channel_id)),
+        Method::POST,
+        uri,
+        headers,
+        body,
+    )
+    .await
 }
 
 /// Status callbacks for every message, whoever sent it (S2.3).
@@ -82,8 +90,25 @@ async fn store(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, DocumentError> {
-    let path = uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string);
-    accept(&state, Arrival { kinds: KINDS, channel_id, method, path, headers, body }).await?;
+    let path = uri
+        .path_and_query()
+        .map_or_else(|| uri.path().to_owned(), ToString::to_string);
+    accept(
+        &state,
+        Arrival {
+            kinds: KINDS,
+            channel_id,
+            method,
+            path,
+            headers,
+            body,
+        },
+    )
+    .await?;
     // Empty TwiML: plain text would be sent to the customer.
-    Ok(([(header::CONTENT_TYPE, "text/xml")], "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response/>").into_response())
+    Ok((
+        [(header::CONTENT_TYPE, "text/xml")],
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response/>",
+    )
+        .into_response())
 }

@@ -35,7 +35,13 @@ async fn verify(
     State(state): State<AppState>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, DocumentError> {
-    answer(state.registry.of_kinds(KINDS).iter().find_map(|channel| channel.open.challenge(&query)))
+    answer(
+        state
+            .registry
+            .of_kinds(KINDS)
+            .iter()
+            .find_map(|channel| channel.open.challenge(&query)),
+    )
 }
 
 /// The same for one channel's own address.
@@ -46,16 +52,28 @@ async fn verify_channel(
     Path(channel_id): Path<Uuid>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, DocumentError> {
-    let channel = state.registry.by_id(ChannelId(channel_id)).ok_or_else(|| ApiError::not_found("channel"))?;
+    let channel = state
+        .registry
+        .by_id(ChannelId(channel_id))
+        .ok_or_else(|| ApiError::not_found("channel"))?;
     answer(channel.open.challenge(&query))
 }
 
 fn answer(challenge: Option<String>) -> Result<Response, DocumentError> {
-    let refused = || ApiError::new(StatusCode::FORBIDDEN, "bad_verify_token", "the verify token is not known");
+    let refused = || {
+        ApiError::new(
+            StatusCode::FORBIDDEN,
+            "bad_verify_token",
+            "the verify token is not known",
+        )
+    };
     let challenge = challenge.ok_or_else(refused)?;
     // The endpoint reflects input: it must never be taken for a page.
     let headers = [
-        (HeaderName::from_static("content-type"), "text/plain; charset=utf-8"),
+        (
+            HeaderName::from_static("content-type"),
+            "text/plain; charset=utf-8",
+        ),
         (HeaderName::from_static("x-content-type-options"), "nosniff"),
     ];
     Ok((headers, challenge).into_response())
@@ -107,8 +125,21 @@ async fn store(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<serde_json::Value>, DocumentError> {
-    let path = uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string);
+    let path = uri
+        .path_and_query()
+        .map_or_else(|| uri.path().to_owned(), ToString::to_string);
     let method = axum::http::Method::POST;
-    accept(&state, Arrival { kinds: KINDS, channel_id, method, path, headers, body }).await?;
+    accept(
+        &state,
+        Arrival {
+            kinds: KINDS,
+            channel_id,
+            method,
+            path,
+            headers,
+            body,
+        },
+    )
+    .await?;
     Ok(Json(json!({ "success": true })))
 }
