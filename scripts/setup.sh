@@ -55,7 +55,10 @@ if [ "$purpose" = test ]; then
   have psql || need postgresql-client "the tests write rows by plain SQL"
   have node || need nodejs "the tests use the real supabase-js and Twilio clients"
   have npm || need npm "fetches those clients"
-  have chromium || need chromium "the tests open the inbox in a real browser"
+  if ! have chromium; then
+    need chromium "the tests open the inbox in a real browser"
+    need fonts-dejavu-core "so that the browser can draw Arabic"
+  fi
 fi
 
 install_packages() {
@@ -93,7 +96,9 @@ install_packages() {
 # rustup fetches the toolchain that rust-toolchain.toml names when cargo is first asked for anything.
 if ! cargo --version >/dev/null 2>&1; then
   say "fetches the Rust toolchain that rust-toolchain.toml names"
-  rustup toolchain install || stop "the Rust toolchain could not be installed; see above"
+  version="$(sed -nE 's/^channel = "(.*)"/\1/p' rust-toolchain.toml)"
+  rustup toolchain install "$version" --profile minimal --component rustfmt --component clippy ||
+    stop "the Rust toolchain could not be installed; see above"
   cargo --version >/dev/null || stop "cargo does not run; install Rust from rustup.rs and run this again"
 fi
 
