@@ -1,0 +1,33 @@
+# `make` alone lists the targets.
+.PHONY: help demo test lint fmt bench-ingest clean-demo setup
+
+# rustup puts itself here; a shell that was open before does not look there.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: ## installs what is missing to build and run
+	@scripts/setup.sh run
+
+demo: setup ## builds and runs everything on this machine, with simulated providers
+	cargo build -p wasel-server
+	cargo run -q -p wasel-server -- demo
+
+test: ## installs what is missing and runs every check and test
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+lint: ## formatting and lints
+	@scripts/setup.sh lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## formats the Rust code
+	cargo fmt --all
+
+bench-ingest: setup ## measures how many webhooks a second are stored
+	cargo run --release -p wasel-bench -- ingest
+
+clean-demo: ## removes the data of the demo
+	rm -rf wasel-demo-data
