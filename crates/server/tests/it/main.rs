@@ -1,0 +1,13 @@
+//! The whole server over a real database and simulated providers. One binary, a module per topic.
+
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod changes;
+mod cli;
+mod crash;
+mod documents;
+mod inbound;
+mod inbound_kinds;
+mod migrations;
+mod outbound;
+mod tenancy;
