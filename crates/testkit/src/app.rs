@@ -290,7 +290,6 @@ impl Answer {
 
     /// The body, if the status is the wanted one.
     #[track_caller]
-    #[must_use]
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         self.body

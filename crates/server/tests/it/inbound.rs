@@ -309,7 +309,7 @@ async fn stop_in_english_or_arabic_ends_sending_until_they_write_start() {
         };
         let to = format!("+{number}");
         write("1", "hello").await;
-        let _ = org.send(&app, org.whatsapp, &to, "hi").await.expect(202);
+        org.send(&app, org.whatsapp, &to, "hi").await.expect(202);
         write("2", stop).await;
         let refused = org.send(&app, org.whatsapp, &to, "are you sure?").await.expect(422);
         assert_eq!(refused["error"]["code"], "opted_out", "{stop}: {refused}");
@@ -338,7 +338,7 @@ async fn a_message_outside_the_window_is_refused_and_a_template_is_not() {
     assert_eq!(refused["error"]["code"], "window_closed", "{refused}");
     assert_eq!(app.count("SELECT count(*) FROM messages WHERE direction = 'outbound'").await, 0, "a refusal leaves nothing");
     // SMS knows no window.
-    let _ = org.send(&app, org.sms, to, "hello").await.expect(202);
+    org.send(&app, org.sms, to, "hello").await.expect(202);
     let template = json!({ "channel_id": org.whatsapp, "to": to, "content": { "type": "template", "name": "order_ready",
         "language": "ar", "components": [{ "type": "body", "parameters": [{ "type": "text", "text": "42" }] }] } });
     let sent = app.post(org.owner(), "/v1/messages", &template).await.expect(202);
