@@ -31,9 +31,9 @@ impl Server {
             return Self { options, given: Some(given.parse().unwrap()) };
         }
         let directory = directory();
-        // Held while looking and starting, so that only one process starts it.
         let lock = OpenOptions::new().create(true).append(true).open(directory.join("start.lock")).unwrap();
-        tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
+        // Held while looking and starting, so that only one process starts it.
+        let _held = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
         let options = match running(&directory).await {
             Some(options) => options,
             None => start(directory).await,
