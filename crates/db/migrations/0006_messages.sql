@@ -193,6 +193,12 @@ CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON media FOR EACH ROW EXECUTE FUNC
 CALL wasel.protect('messages', ARRAY['owner', 'admin', 'agent'], 'channel_id');
 CALL wasel.protect('message_attempts', ARRAY['owner', 'admin', 'agent'], 'channel_id');
 CALL wasel.protect('message_events', ARRAY['owner', 'admin', 'agent']);
+-- An agent limited to some channels sees only the events of messages that they see (the sub-select is itself
+-- under the policies of `messages`).
+DROP POLICY IF EXISTS members_channel ON message_events;
+CREATE POLICY members_channel ON message_events AS RESTRICTIVE FOR SELECT TO authenticated USING (
+    (SELECT wasel.channel_scope()) IS NULL
+    OR EXISTS (SELECT FROM messages m WHERE m.org_id = message_events.org_id AND m.id = message_events.message_id));
 CALL wasel.protect('pending_statuses', '{}', 'channel_id');
 CALL wasel.protect('message_reactions', ARRAY['owner', 'admin', 'agent'], 'channel_id');
 CALL wasel.protect('outbox', ARRAY['owner', 'admin', 'agent'], 'channel_id');
