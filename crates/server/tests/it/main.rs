@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod binary;
 mod changes;
-mod cli;
+
 mod crash;
 mod documents;
 mod inbound;
 mod inbound_kinds;
-mod migrations;
+
 mod outbound;
 mod tenancy;
