@@ -31,8 +31,6 @@ have_postgres() {
   return 1
 }
 
-node_major() { node --version 2>/dev/null | sed -E 's/^v([0-9]+).*/\1/'; }
-
 # rustup puts itself here; a shell that was open before does not look there.
 export PATH="$HOME/.cargo/bin:$PATH"
 
@@ -103,8 +101,8 @@ if ! cargo --version >/dev/null 2>&1; then
 fi
 
 if [ "$purpose" = test ]; then
-  major="$(node_major)"
-  [ "${major:-0}" -ge 20 ] || stop "Node.js 20 or later is needed for the tests, and node --version says $(node --version); install a newer one"
+  node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 14) ? 0 : 1)' ||
+    stop "the tests need Node.js 20.14 or later, and this is $(node --version): install a newer one and run this again"
   if ! cargo nextest --version >/dev/null 2>&1; then
     say "installs cargo-nextest, which runs the Rust tests; this takes some minutes, once"
     cargo install cargo-nextest --locked

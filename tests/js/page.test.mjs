@@ -109,6 +109,14 @@ describe('the page', () => {
     assert.equal(await messageOf('متى ينتهي').count(), 0, 'nothing of another conversation');
   });
 
+  test('opening a conversation leaves nothing unread in it', async () => {
+    await visit();
+    const conversation = conversationOf('خالد العتيبي');
+    assert.match(await conversation.innerText(), /unread/);
+    await open('خالد العتيبي');
+    await conversation.filter({ hasNotText: 'unread' }).waitFor();
+  });
+
   test('an answer appears at once and gets its ticks up to read', async () => {
     await visit();
     await open('Emma Brown');
@@ -217,6 +225,10 @@ describe('the page', () => {
   test('a picture of the inbox can be taken', async () => {
     await visit();
     await open('منى السيد');
+    const answer = 'وعليكم السلام، نعم: الأحد الساعة العاشرة صباحاً. هل يناسبكم؟';
+    await page.getByTestId('composer').fill(answer);
+    await page.getByTestId('send').click();
+    await page.locator('[data-testid=message][data-status=read]').filter({ hasText: answer }).waitFor();
     const target = process.env.UPDATE_SCREENS
       ? fileURLToPath(new URL('../../docs/screens/inbox.png', import.meta.url))
       : join(directory, 'inbox.png');
