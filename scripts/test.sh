@@ -39,9 +39,8 @@ rust_tests() {
 client_tests() {
   say "Tests with the real clients: supabase-js, Twilio's SDK, a browser"
   local status good bad
-  # One file after the other, for each starts a server of its own. The supabase client's timers outlive their use by
-  # seconds, so the runner does not wait for them.
-  (cd tests/js && node --test --test-force-exit --test-concurrency=1 \
+  # One file after the other, for each starts a server of its own.
+  (cd tests/js && node --test --test-concurrency=1 \
     --test-reporter=spec --test-reporter-destination=stdout \
     --test-reporter=tap --test-reporter-destination="$logs/js")
   status=$?
