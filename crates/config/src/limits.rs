@@ -15,6 +15,4 @@ pub struct Limits {
     pub body: usize,
     #[serde(with = "crate::values::size")]
     pub webhook_body: usize,
-    #[serde(with = "crate::values::size")]
-    pub media_body: usize,
 }

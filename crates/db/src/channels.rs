@@ -144,3 +144,13 @@ pub async fn any_sealed(connection: &mut PgConnection) -> Result<bool> {
             .await?,
     )
 }
+
+/// Whether any channel is known to webhooks by one of these keys.
+pub async fn any_with_routes(tx: &mut SystemTx, routes: &[String]) -> Result<bool> {
+    Ok(
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM channels WHERE routing_keys && $1)")
+            .bind(routes)
+            .fetch_one(&mut **tx)
+            .await?,
+    )
+}

@@ -2,16 +2,14 @@
 
 use std::fmt;
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 use uuid::Uuid;
 use wasel_domain::{OrgId, UserId};
 
 use crate::{Result, SystemTx};
-
-/// How long after its first use a refresh token still works, in seconds. Browser tabs share one token and refresh at
-/// the same moment; without this they would sign each other out. The figure is Supabase Auth's default.
-pub const REUSE_WINDOW_SECONDS: i32 = 10;
 
 /// An argon2id hash (PHC string). Never printed.
 #[derive(Clone, PartialEq, Eq, sqlx::Type)]
@@ -193,13 +191,14 @@ async fn insert_refresh_token(tx: &mut SystemTx, session: Uuid, token: &TokenHas
     Ok(())
 }
 
-/// Uses a refresh token and puts `successor` in its place. Within [`REUSE_WINDOW_SECONDS`] of its first use a token
+/// Uses a refresh token and puts `successor` in its place. Within `reuse_window` of its first use a token
 /// may be used again and gets a successor of its own. Commit whatever the outcome: [`Rotation::AlreadyUsed`] ends the
 /// session.
 pub async fn rotate_refresh_token(
     tx: &mut SystemTx,
     presented: &TokenHash,
     successor: &TokenHash,
+    reuse_window: Duration,
 ) -> Result<Rotation> {
     // The lock makes two tabs take turns. clock_timestamp(), because now() stands still while we wait for it.
     let token: Option<(Uuid, bool, bool)> = sqlx::query_as(
@@ -208,7 +207,7 @@ pub async fn rotate_refresh_token(
          FROM wasel.refresh_tokens WHERE token_hash = $1 FOR UPDATE",
     )
     .bind(&presented[..])
-    .bind(f64::from(REUSE_WINDOW_SECONDS))
+    .bind(reuse_window.as_secs_f64())
     .fetch_optional(&mut **tx)
     .await?;
     let Some((session_id, used, window_over)) = token else {

@@ -20,7 +20,7 @@ use wasel_db::{Db, PoolSizes};
 use wasel_providers::{ProviderConfig, Providers};
 use wasel_realtime::{Hub, Limits};
 
-use crate::auth::{ApiKeyRole, AuthContext, Jwks, TokenSettings, Tokens};
+use crate::auth::{ApiKeyRole, AuthContext, Jwks, Lifetimes, TokenSettings, Tokens};
 use crate::http;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
@@ -174,7 +174,7 @@ fn tokens(config: &mut Config, public_url: &str, news: &mut Vec<String>) -> Resu
             jwks: match &config.auth.jwks_url {
                 Some(url) => Some(Jwks::new(
                     url.as_str().parse().context("JWKS_URL")?,
-                    http_client(config),
+                    http_client(config, config.providers.request_timeout)?,
                 )),
                 None => None,
             },
@@ -229,14 +229,14 @@ fn provider_config(config: &Config) -> ProviderConfig {
 
 /// The client for providers. It follows no redirect: a provider that redirects a send would have us post the body
 /// elsewhere; media downloads follow theirs by themselves, checking each host.
-fn http_client(config: &Config) -> reqwest::Client {
+fn http_client(config: &Config, whole_request: Duration) -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .connect_timeout(config.providers.connect_timeout)
-        .timeout(config.providers.request_timeout)
+        .timeout(whole_request)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("wasel/", env!("CARGO_PKG_VERSION")))
         .build()
-        .unwrap_or_default()
+        .context("the HTTP client for providers could not be made")
 }
 
 /// A server that accepts connections.
@@ -312,7 +312,10 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
     } = foundation;
     let registry = Arc::new(Registry::new(db.clone(), providers.clone(), sealer.clone()));
     registry.reload().await?;
-    let auth = AuthContext::new(db.clone(), tokens);
+    let auth = AuthContext::new(db.clone(), tokens).with_lifetimes(Lifetimes {
+        access_token: config.auth.access_token_ttl,
+        refresh_reuse_window: config.auth.refresh_reuse_window,
+    });
     let catalog = tail::read_catalog(&db).await?;
     let hub = Arc::new(Hub::new(
         Arc::new(SocketAuthorizer(auth.clone())),
@@ -322,7 +325,8 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
     let signals = Signals::default();
     let (tail_job, tail) = Tail::new(db.clone(), hub.clone(), registry.clone());
     let state = AppState {
-        http: http_client(&config),
+        http: http_client(&config, config.providers.request_timeout)?,
+        media_http: http_client(&config, config.providers.media_timeout)?,
         storage: MediaStorage::local(&config.database.data_dir.join("media"))?,
         limiter: ApiLimiter::new(config.limits.api_requests, config.limits.api_window),
         ingest: Ingest::start(

@@ -99,7 +99,10 @@ pub async fn enqueue(
             let conversation = conversations::find(&mut tx, org, *id)
                 .await?
                 .ok_or_else(|| ApiError::not_found("conversation").at("conversation_id"))?;
-            let channel = state.registry.of_org(org, conversation.channel_id.into());
+            let channel = state
+                .registry
+                .find(org, conversation.channel_id.into())
+                .await?;
             (
                 channel.ok_or_else(|| ApiError::not_found("channel"))?,
                 conversation,

@@ -2,17 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::sync::Mutex;
 use wasel_db::Db;
 use wasel_db::seal::Sealer;
 use wasel_domain::{ChannelId, OrgId, Region};
 use wasel_providers::{ChannelKind, OpenChannel, Providers};
-
-/// A look-up that misses may reload, but not more often than this.
-const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// One channel, ready to verify and send.
 pub struct Channel {
@@ -39,7 +34,6 @@ pub struct Registry {
     providers: Arc<Providers>,
     sealer: Arc<Sealer>,
     snapshot: RwLock<Arc<Snapshot>>,
-    last_reload: Mutex<Option<Instant>>,
 }
 
 impl Registry {
@@ -50,7 +44,6 @@ impl Registry {
             providers,
             sealer,
             snapshot: RwLock::default(),
-            last_reload: Mutex::new(None),
         }
     }
 
@@ -64,7 +57,6 @@ impl Registry {
 
     /// Reads all channels anew. One that cannot be opened is logged and left out; the others go on.
     pub async fn reload(&self) -> wasel_db::Result<()> {
-        let mut last_reload = self.last_reload.lock().await;
         let mut tx = self.db.system().await?;
         let rows = wasel_db::channels::list_sealed(&mut tx).await?;
         tx.commit().await?;
@@ -92,7 +84,6 @@ impl Registry {
             .snapshot
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(snapshot);
-        *last_reload = Some(Instant::now());
         Ok(())
     }
 
@@ -176,22 +167,32 @@ impl Registry {
             .collect()
     }
 
-    /// After a miss: reload unless that was done a moment ago. Returns whether it was worth asking again.
-    pub async fn reload_after_miss(&self) -> bool {
-        let recent = self
-            .last_reload
-            .lock()
-            .await
-            .is_some_and(|at| at.elapsed() < RELOAD_PAUSE);
-        if recent {
-            return false;
+    /// As [`Self::by_routes`], and a channel declared a moment ago is found too: a miss asks the database.
+    pub async fn find_by_routes(&self, routes: &[String]) -> wasel_db::Result<Vec<Arc<Channel>>> {
+        let found = self.by_routes(routes);
+        if !found.is_empty() {
+            return Ok(found);
         }
-        match self.reload().await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, "the channels could not be read");
-                false
-            }
+        let mut tx = self.db.system().await?;
+        let exists = wasel_db::channels::any_with_routes(&mut tx, routes).await?;
+        tx.commit().await?;
+        if exists {
+            self.reload().await?;
         }
+        Ok(self.by_routes(routes))
+    }
+
+    /// As [`Self::of_org`], and a channel declared a moment ago is found too.
+    pub async fn find(&self, org: OrgId, id: ChannelId) -> wasel_db::Result<Option<Arc<Channel>>> {
+        if let Some(channel) = self.of_org(org, id) {
+            return Ok(Some(channel));
+        }
+        let mut tx = self.db.system().await?;
+        let exists = wasel_db::channels::find(&mut tx, org, id).await?.is_some();
+        tx.commit().await?;
+        if exists {
+            self.reload().await?;
+        }
+        Ok(self.of_org(org, id))
     }
 }

@@ -30,6 +30,8 @@ pub struct AppState {
     pub hub: Arc<Hub>,
     pub tail: TailPosition,
     pub http: reqwest::Client,
+    /// The same with the time a large file may take.
+    pub media_http: reqwest::Client,
     pub storage: MediaStorage,
     pub limiter: ApiLimiter,
     pub signals: Signals,

@@ -222,12 +222,6 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "limits.webhook_body",
         "'4MiB'",
     ),
-    (
-        "WASEL_LIMITS_MEDIA_BODY",
-        "1GiB",
-        "limits.media_body",
-        "'1GiB'",
-    ),
     ("OUTBOX_RETRY_BASE", "50ms", "outbox.retry_base", "'50ms'"),
     (
         "OUTBOX_RECONCILE_WAIT",

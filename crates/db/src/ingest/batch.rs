@@ -26,6 +26,8 @@ pub(super) struct Writer {
     db: Db,
     cache: Cache,
     signals: CommitSignals,
+    /// The transaction under way holds files to fetch.
+    has_files: bool,
 }
 
 /// One event of the group and the delivery it came in.
@@ -43,6 +45,7 @@ impl Writer {
             db,
             cache: Cache::default(),
             signals,
+            has_files: false,
         }
     }
 
@@ -97,6 +100,9 @@ impl Writer {
                 Ok(outcomes) => {
                     self.cache.keep();
                     self.signals.changes.notify_one();
+                    if self.has_files {
+                        self.signals.media.notify_one();
+                    }
                     return Ok(outcomes);
                 }
                 Err(error) => {
@@ -120,6 +126,7 @@ impl Writer {
 
     async fn try_store(&mut self, deliveries: &[Delivery]) -> Result<Vec<Outcome>> {
         self.cache.drop_fresh();
+        self.has_files = false;
         let items: Vec<Item<'_>> = deliveries
             .iter()
             .enumerate()
@@ -226,7 +233,7 @@ impl Writer {
         files.retain(|file| fresh.contains(&file.message_id));
         if !files.is_empty() {
             media::insert(connection, &files).await?;
-            self.signals.media.notify_one();
+            self.has_files = true;
         }
         for ((item, _, message, from_customer), row) in found.iter().zip(&rows) {
             if !fresh.contains(&row.id) {
@@ -395,16 +402,24 @@ async fn update_revoked(
     revoke: &Revoke,
 ) -> Result<bool> {
     let done = sqlx::query(
-        "UPDATE messages SET revoked_at = $4, updated_at = now()
-         WHERE org_id = $1 AND channel_id = $2 AND provider_message_id = $3 AND revoked_at IS NULL",
+        "WITH revoked AS (
+             UPDATE messages SET revoked_at = $4, updated_at = now()
+             WHERE org_id = $1 AND channel_id = $2 AND provider_message_id = $3 AND revoked_at IS NULL
+             RETURNING org_id, conversation_id, created_at
+         ), preview AS (
+             -- The list must not go on showing what was taken back.
+             UPDATE conversations c SET last_message = '[deleted]', updated_at = now() FROM revoked r
+             WHERE c.org_id = r.org_id AND c.id = r.conversation_id AND c.last_message_at = r.created_at
+         )
+         SELECT FROM revoked",
     )
     .bind(item.org_id)
     .bind(item.channel_id)
     .bind(clean(&revoke.target_message_id))
     .bind(revoke.at)
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(done.is_some())
 }
 
 /// The provider says that these identities are one person: link them, merging contacts where both were known.

@@ -85,6 +85,10 @@ impl Twilio {
 }
 
 impl Provider for Twilio {
+    fn secret_fields(&self) -> &'static [&'static str] {
+        &["auth_token"]
+    }
+
     fn parse(&self, request: &WebhookRequest<'_>) -> Result<Vec<RoutedEvent>, ParseError> {
         // Twilio's webhooks carry no time of the event (only a carrier's receipt does, without a zone), so the
         // time of receipt stands for it.

@@ -1,8 +1,6 @@
 //! Files from customers: a media id gives an address that lives five minutes, and the address gives the file.
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/media>
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;
 use reqwest::header::{CONTENT_TYPE, LOCATION};
@@ -16,8 +14,6 @@ use crate::{ErrorClass, FetchedMedia, SendError};
 
 /// Only these get our token, whatever address a webhook names.
 const MEDIA_HOSTS: [&str; 3] = ["fbsbx.com", "facebook.com", "whatsapp.net"];
-/// For the largest file (100 MB) over a slow line.
-const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_REDIRECTS: usize = 3;
 
 pub(super) async fn fetch(
@@ -112,7 +108,6 @@ async fn get(graph: &Graph, http: &reqwest::Client, address: &str) -> Result<Res
         let response = http
             .get(url.clone())
             .bearer_auth(graph.access_token.expose())
-            .timeout(DOWNLOAD_TIMEOUT)
             .send()
             .await
             .map_err(|error| repeatable(SendError::from_http(&error)))?;

@@ -59,6 +59,10 @@ impl WhatsappCloud {
 }
 
 impl Provider for WhatsappCloud {
+    fn secret_fields(&self) -> &'static [&'static str] {
+        &["access_token", "app_secret", "verify_token"]
+    }
+
     fn parse(&self, request: &WebhookRequest<'_>) -> Result<Vec<RoutedEvent>, ParseError> {
         parse::parse(request.body)
     }

@@ -11,17 +11,18 @@ const WORDS = {
     none: 'No conversations yet. They appear here when a customer writes.', noMatch: 'Nothing matches.', chooseOne: 'Choose a conversation.', back: 'Back to the list',
     messages: 'Messages', write: 'Write a message', send: 'Send', live: 'Live', reconnecting: 'Reconnecting…', today: 'Today', yesterday: 'Yesterday', unread: 'unread',
     windowClosed: '24-hour window closed: only templates can be sent until the customer writes again.', windowUntil: 'Free-form messages until',
+    lineStopped: 'This line is stopped; messages wait until it is put right.',
     queued: 'Queued', sending: 'Sending', sent: 'Sent', delivered: 'Delivered', read: 'Read', failed: 'Failed', unknown: 'Outcome unknown', cancelled: 'Cancelled',
     again: 'Try again', edited: 'edited', revoked: 'This message was deleted.', unsupported: 'A message of a kind that cannot be shown here.', order: 'Order', template: 'Template',
     image: 'Image', audio: 'Audio', voice: 'Voice message', video: 'Video', document: 'Document', sticker: 'Sticker', location: 'Location', contacts: 'Contact',
     interactive: 'Choice', button: 'Choice', system: 'Notice', reaction: 'Reaction', text: 'Message', earlier: 'An earlier message', download: 'Download', fetching: 'Fetching the file…',
-    mediaLost: 'The file could not be fetched.', offline: 'The server cannot be reached.', newFrom: 'New message from', phone: 'Simulated phone',
+    mediaLost: 'The file could not be fetched.', offline: 'The server cannot be reached.', newFrom: 'New message from', phone: 'Simulated phone', phoneShort: 'Phone',
     phoneAbout: 'Be the customer: what you send here goes through the simulated provider and its webhooks.', line: 'Business line', customer: 'Customer',
     customerSees: 'What the customer sees', writeAsCustomer: 'Write as the customer', sendImage: 'Image', sendVoice: 'Voice note', sendLocation: 'Location', sendReaction: 'React 👍', markRead: 'Mark read',
     newCustomer: 'New customer', name: 'Name', number: 'Number, with +', add: 'Add', breakThings: 'Break things', breakAbout: 'Each applies to everything until switched off.',
     noBusinessMessage: 'The business has not written here yet.', typing: 'typing…', deleted: 'Deleted',
     delay_webhook: 'Delay webhooks by 3 s', drop_webhook: 'Lose every second webhook or so', duplicate_webhook: 'Deliver webhooks twice', reorder_webhook: 'Reorder webhooks',
-    delay: 'Slow provider, 3 s', rate_limited: 'Too many requests (429)', server_error: 'Provider down (500)', expired_token: 'Expired token (401)',
+    delay: 'Slow provider, 3 s', rate_limited: 'Too many requests (429)', server_error: 'Provider down (500)', expired_token: 'Expired token (401), stops the line',
   },
   ar: {
     signIn: 'تسجيل الدخول', signOut: 'خروج', email: 'البريد الإلكتروني', password: 'كلمة المرور', conversations: 'المحادثات', search: 'بحث',
@@ -29,17 +30,18 @@ const WORDS = {
     none: 'لا محادثات بعد. تظهر هنا عندما يكتب أحد العملاء.', noMatch: 'لا نتائج مطابقة.', chooseOne: 'اختر محادثة.', back: 'العودة إلى القائمة',
     messages: 'الرسائل', write: 'اكتب رسالة', send: 'إرسال', live: 'مباشر', reconnecting: 'جارٍ إعادة الاتصال…', today: 'اليوم', yesterday: 'أمس', unread: 'غير مقروءة',
     windowClosed: 'انتهت مهلة 24 ساعة: لا تُرسل إلا القوالب حتى يكتب العميل من جديد.', windowUntil: 'الرسائل الحرة متاحة حتى',
+    lineStopped: 'هذا الخط متوقف؛ تنتظر الرسائل حتى يُصلَح.',
     queued: 'في الانتظار', sending: 'جارٍ الإرسال', sent: 'أُرسلت', delivered: 'وصلت', read: 'قُرئت', failed: 'فشل الإرسال', unknown: 'النتيجة غير معروفة', cancelled: 'أُلغيت',
     again: 'إعادة المحاولة', edited: 'معدّلة', revoked: 'حُذفت هذه الرسالة.', unsupported: 'رسالة من نوع لا يمكن عرضه هنا.', order: 'طلب', template: 'قالب',
     image: 'صورة', audio: 'صوت', voice: 'رسالة صوتية', video: 'فيديو', document: 'مستند', sticker: 'ملصق', location: 'موقع', contacts: 'جهة اتصال',
     interactive: 'اختيار', button: 'اختيار', system: 'تنبيه', reaction: 'تفاعل', text: 'رسالة', earlier: 'رسالة سابقة', download: 'تنزيل', fetching: 'جارٍ جلب الملف…',
-    mediaLost: 'تعذّر جلب الملف.', offline: 'تعذّر الوصول إلى الخادم.', newFrom: 'رسالة جديدة من', phone: 'هاتف المحاكاة',
+    mediaLost: 'تعذّر جلب الملف.', offline: 'تعذّر الوصول إلى الخادم.', newFrom: 'رسالة جديدة من', phone: 'هاتف المحاكاة', phoneShort: 'الهاتف',
     phoneAbout: 'كن أنت العميل: ما ترسله هنا يمر عبر المزوّد المُحاكى وإشعاراته.', line: 'خط الشركة', customer: 'العميل',
     customerSees: 'ما يراه العميل', writeAsCustomer: 'اكتب كعميل', sendImage: 'صورة', sendVoice: 'رسالة صوتية', sendLocation: 'موقع', sendReaction: 'تفاعل 👍', markRead: 'قراءة الرسائل',
     newCustomer: 'عميل جديد', name: 'الاسم', number: 'الرقم مع +', add: 'إضافة', breakThings: 'إحداث أعطال', breakAbout: 'يسري كل عطل على كل شيء حتى تطفئه.',
     noBusinessMessage: 'لم تكتب الشركة هنا بعد.', typing: 'يكتب الآن…', deleted: 'محذوفة',
     delay_webhook: 'تأخير الإشعارات 3 ثوانٍ', drop_webhook: 'ضياع نصف الإشعارات تقريباً', duplicate_webhook: 'تكرار الإشعارات', reorder_webhook: 'تبديل ترتيب الإشعارات',
-    delay: 'مزوّد بطيء، 3 ثوانٍ', rate_limited: 'طلبات كثيرة (429)', server_error: 'المزوّد معطّل (500)', expired_token: 'رمز منتهي الصلاحية (401)',
+    delay: 'مزوّد بطيء، 3 ثوانٍ', rate_limited: 'طلبات كثيرة (429)', server_error: 'المزوّد معطّل (500)', expired_token: 'رمز منتهي الصلاحية (401)، يوقف الخط',
     'error.window_closed': 'انتهت مهلة 24 ساعة: لا تُرسل إلا القوالب حتى يكتب العميل من جديد.', 'error.opted_out': 'أوقف هذا العميل استقبال الرسائل.',
     'error.invalid_credentials': 'البريد أو كلمة المرور غير صحيحة.', 'error.offline': 'تعذّر الوصول إلى الخادم.',
   },
@@ -290,7 +292,7 @@ async function open(id) {
   threadCursor = null;
   $('send-error').textContent = '';
   $('text').value = drafts.get(id) ?? '';
-  document.body.dataset.view = id ? 'thread' : 'list';
+  showView(id ? 'thread' : 'list');
   draw();
   if (!id || !session) return;
   try {
@@ -302,6 +304,11 @@ async function open(id) {
   } catch (error) {
     if (id === openId) $('send-error').textContent = said(error);
   }
+}
+/** Which pane a narrow screen shows: `list`, `thread` or `phone`. */
+function showView(view) {
+  document.body.dataset.view = view;
+  $('phone-toggle').setAttribute('aria-pressed', view === 'phone');
 }
 async function markRead() {
   const conversation = conversations.get(openId);
@@ -353,7 +360,7 @@ async function stream(mine, onData) {
   // The server says something every 15 s; a line that is silent for longer is dead.
   let watchdog = setTimeout(() => mine.abort.abort(), 45_000);
   try {
-    const response = await api(`/v1/changes?after=${seq}&tables=conversations,messages,message_reactions,media`, {
+    const response = await api(`/v1/changes?after=${seq}&tables=channels,conversations,messages,message_reactions,media`, {
       headers: { accept: 'text/event-stream' }, signal: mine.abort.signal,
     });
     setLive(true);
@@ -386,7 +393,9 @@ function apply({ table, op, record, old_record }) {
     if (table === 'messages') messages.delete(old_record.id);
     return;
   }
-  if (table === 'conversations') {
+  if (table === 'channels') {
+    learn(channels, record);
+  } else if (table === 'conversations') {
     if (!channels.has(record.channel_id)) loadChannels().then(draw, () => {});
     learn(conversations, withWindow(record));
     if (record.id === openId && document.hasFocus()) markRead();
@@ -455,6 +464,7 @@ function drawThread() {
   const channel = channels.get(conversation.channel_id);
   $('thread-title').textContent = titleOf(conversation);
   $('thread-about').replaceChildren(h('bdi', {}, channel?.name ?? ''), ...(conversation.customer_name && conversation.phone_number ? [' · ', h('bdi', { dir: 'ltr' }, conversation.phone_number)] : []));
+  $('line-note').textContent = channel && channel.status !== 'active' ? `${t('lineStopped')} ${channel.status_reason ?? ''}` : '';
   const closed = hasWindow(conversation) && !windowOpen(conversation);
   $('window').classList.toggle('closed', closed);
   $('window').textContent = closed ? t('windowClosed') : hasWindow(conversation)
@@ -757,9 +767,15 @@ async function startPhone(base) {
     follow: attempt(async (conversation) => {
       const values = Object.values(channels.get(conversation?.channel_id)?.settings ?? {}).map(String);
       const itsLine = lines.find((l) => values.includes(l.line) || values.includes(l.number));
-      if (!itsLine || !phones.some((entry) => entry.customer.number === conversation.phone_number)) return;
+      const number = conversation?.phone_number;
+      if (!itsLine || !number) return;
+      if (!phones.some((entry) => entry.customer.number === number)) {
+        // The simulator keeps nothing over a restart; the server does.
+        await tell('/customers', json('PUT', { number, name: conversation.customer_name ?? '' }));
+        await loadPhones();
+      }
       $('sim-line').value = itsLine.line;
-      $('sim-customer').value = conversation.phone_number;
+      $('sim-customer').value = number;
       await loadSimThread();
     }),
   };
@@ -836,7 +852,7 @@ $('language').addEventListener('click', () => {
   phone?.redraw();
 });
 $('phone-toggle').addEventListener('click', () => {
-  document.body.dataset.view = document.body.dataset.view === 'phone' ? (openId ? 'thread' : 'list') : 'phone';
+  showView(document.body.dataset.view === 'phone' ? (openId ? 'thread' : 'list') : 'phone');
   markRead();
 });
 // The open conversation is in the address, so that Back, reload and links work.
@@ -851,7 +867,7 @@ keepAtEnd($('scroller'));
 keepAtEnd($('sim-scroller'));
 applyLanguage();
 openId = fromAddress();
-if (openId) document.body.dataset.view = 'thread';
+if (openId) showView('thread');
 try {
   demo = (await (await request('/page/settings.json')).json()).demo;
   if (!session && demo) await grant('password', { email: demo.email, password: demo.password });

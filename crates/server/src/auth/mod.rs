@@ -21,6 +21,7 @@ mod throttle;
 mod tokens;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasel_db::Db;
 
@@ -38,16 +39,41 @@ pub(crate) use tokens::{app_metadata, user_metadata};
 pub struct AuthContext {
     pub db: Db,
     pub tokens: Arc<Tokens>,
+    lifetimes: Lifetimes,
     standings: Arc<membership::StandingCache>,
     throttle: Arc<throttle::SignInThrottle>,
 }
 
+/// How long what a sign-in gives is good for.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    pub access_token: Duration,
+    /// How long a used refresh token is accepted again, for tabs that refresh at once.
+    pub refresh_reuse_window: Duration,
+}
+
+/// Supabase's.
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            access_token: Duration::from_secs(3600),
+            refresh_reuse_window: Duration::from_secs(10),
+        }
+    }
+}
+
 impl AuthContext {
+    #[must_use]
+    pub fn with_lifetimes(self, lifetimes: Lifetimes) -> Self {
+        Self { lifetimes, ..self }
+    }
+
     #[must_use]
     pub fn new(db: Db, tokens: Arc<Tokens>) -> Self {
         Self {
             db,
             tokens,
+            lifetimes: Lifetimes::default(),
             standings: Arc::default(),
             throttle: Arc::default(),
         }

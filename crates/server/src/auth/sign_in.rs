@@ -16,13 +16,11 @@ use super::throttle::{ClientIp, Key};
 use super::tokens::IssueError;
 use super::{AccessToken, AuthContext, AuthError, TokenSubject};
 
-/// How long an access token is valid. Supabase's default.
-pub const ACCESS_LIFETIME: Duration = Duration::from_secs(3600);
-
 /// A person signed in.
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub access: AccessToken,
+    pub expires_in: Duration,
     pub refresh_token: String,
     pub user: User,
     /// The tenant in the token.
@@ -107,7 +105,14 @@ pub async fn with_password(
 pub async fn with_refresh_token(auth: &AuthContext, presented: &str) -> Result<Grant, SignInError> {
     let (refresh_token, hash) = new_refresh_token();
     let mut tx = auth.db.system().await?;
-    let session = match identity::rotate_refresh_token(&mut tx, &hash_of(presented), &hash).await? {
+    let session = match identity::rotate_refresh_token(
+        &mut tx,
+        &hash_of(presented),
+        &hash,
+        auth.lifetimes.refresh_reuse_window,
+    )
+    .await?
+    {
         Rotation::Rotated(session) => session,
         Rotation::NotFound => return Err(SignInError::RefreshTokenNotFound),
         Rotation::AlreadyUsed => {
@@ -172,9 +177,10 @@ fn grant(
         session_id: Some(session_id),
         authenticated_at,
     };
-    let access = auth.tokens.issue(&subject, ACCESS_LIFETIME)?;
+    let access = auth.tokens.issue(&subject, auth.lifetimes.access_token)?;
     Ok(Grant {
         access,
+        expires_in: auth.lifetimes.access_token,
         refresh_token,
         user,
         org_id,

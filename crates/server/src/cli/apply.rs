@@ -290,9 +290,6 @@ async fn apply_user(tx: &mut SystemTx, org: OrgId, declared: &DeclaredUser) -> R
     })
 }
 
-/// Which keys of a channel are secret, by kind; the others are settings anybody in the tenant may see.
-const SECRETS: [&str; 4] = ["access_token", "app_secret", "verify_token", "auth_token"];
-
 async fn apply_channel(
     foundation: &Foundation,
     tx: &mut SystemTx,
@@ -308,12 +305,13 @@ async fn apply_channel(
     let name = text("name")
         .filter(|name| !name.trim().is_empty())
         .context("name: is missing")?;
+    let provider = foundation.providers.of(kind);
     let (mut settings, mut secrets) = (json!({}), json!({}));
     for (key, value) in declared
         .iter()
         .filter(|(key, _)| !["kind", "name"].contains(&key.as_str()))
     {
-        let target = if SECRETS.contains(&key.as_str()) {
+        let target = if provider.secret_fields().contains(&key.as_str()) {
             &mut secrets
         } else {
             &mut settings
@@ -321,10 +319,7 @@ async fn apply_channel(
         target[key] = serde_json::to_value(value)?;
     }
     with_account_defaults(foundation, kind, &mut settings);
-    let open = foundation
-        .providers
-        .of(kind)
-        .open(kind, &settings, &secrets)?;
+    let open = provider.open(kind, &settings, &secrets)?;
     let id = channels::upsert(
         tx,
         &NewChannel {

@@ -11,6 +11,7 @@ mod token;
 mod user;
 mod webhooks;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -144,11 +145,7 @@ async fn with_foundation<T>(
     result
 }
 
-/// Prints a line of a command's result.
-#[expect(
-    clippy::print_stdout,
-    reason = "a command's result goes to its standard output"
-)]
+/// Prints a line of a command's result. Whoever stops reading (`| head`) has seen enough.
 fn print(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

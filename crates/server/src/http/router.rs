@@ -1,7 +1,8 @@
 //! All routes, their middleware and the OpenAPI document that lists them.
 
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware as axum_middleware};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -55,12 +56,21 @@ pub fn router(state: AppState) -> Router {
             "/v1/openapi.json",
             get(move || std::future::ready(Json(document.clone()))),
         )
-        .fallback(|| {
-            std::future::ready(ApiError::new(
+        .fallback(async |uri: Uri| {
+            refusal(
+                &uri,
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "there is no such path",
-            ))
+            )
+        })
+        .method_not_allowed_fallback(async |uri: Uri| {
+            refusal(
+                &uri,
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path has no such method",
+            )
         })
         .layer(axum_middleware::from_fn(middleware::harden))
         .layer(DefaultBodyLimit::max(state.config.limits.body))
@@ -73,12 +83,21 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
+/// In the shape of the surface the path belongs to.
+fn refusal(uri: &Uri, status: StatusCode, code: &'static str, message: &str) -> Response {
+    let error = ApiError::new(status, code, message);
+    let of_documents = ["/api/", "/functions/"]
+        .iter()
+        .any(|prefix| uri.path().starts_with(prefix));
+    if of_documents {
+        error.into_document_response()
+    } else {
+        error.into_response()
+    }
+}
+
 /// axum's own words for a body over the limit are plain text; the documents' shape says it better.
-async fn too_large(
-    request: axum::extract::Request,
-    next: axum_middleware::Next,
-) -> axum::response::Response {
-    use axum::response::IntoResponse;
+async fn too_large(request: axum::extract::Request, next: axum_middleware::Next) -> Response {
     let response = next.run(request).await;
     if response.status() != StatusCode::PAYLOAD_TOO_LARGE {
         return response;

@@ -91,7 +91,7 @@ async fn download(state: &AppState, file: &Media) -> Result<Stored, Failed> {
     let limit = channel.open.capabilities().max_media_bytes;
     let fetched = channel
         .open
-        .fetch_media(&state.http, &source, limit)
+        .fetch_media(&state.media_http, &source, limit)
         .await
         .map_err(|error| {
             let gone = matches!(error.class, ErrorClass::Content | ErrorClass::Recipient);

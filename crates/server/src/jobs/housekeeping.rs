@@ -30,6 +30,9 @@ impl Job for Housekeeping {
             |time: Duration| i32::try_from(time.as_secs().div_ceil(86_400)).unwrap_or(i32::MAX);
         let mut tx = self.0.db.system().await?;
         changes::maintain(&mut tx, hours(keep.change_log)).await?;
+        // By itself: it locks the log, and the deletions below take their time.
+        tx.commit().await?;
+        let mut tx = self.0.db.system().await?;
         idempotency::delete_old(&mut tx, hours(keep.idempotency_keys)).await?;
         let gone = ledger::delete_old(&mut tx, days(keep.ledger), days(keep.dead_letters)).await?;
         status::delete_old_pending(&mut tx, PENDING_STATUS_DAYS).await?;

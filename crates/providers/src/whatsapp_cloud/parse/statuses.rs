@@ -69,7 +69,11 @@ fn first_error(status: &Object<'_>) -> Option<ProviderError> {
     let data = error.object("error_data");
     let details = data.and_then(|data| data.text("details"));
     let message = match (title, details) {
-        (Some(title), Some(details)) if title != details => format!("{title}: {details}"),
+        (Some(title), Some(details))
+            if title.trim_end_matches('.') != details.trim_end_matches('.') =>
+        {
+            format!("{title}: {details}")
+        }
         (Some(text), _) | (None, Some(text)) => text.into_owned(),
         (None, None) => String::new(),
     };

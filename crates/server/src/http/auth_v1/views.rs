@@ -11,7 +11,7 @@ use uuid::Uuid;
 use wasel_db::identity::User;
 use wasel_domain::OrgId;
 
-use crate::auth::sign_in::{ACCESS_LIFETIME, Grant, SignInError};
+use crate::auth::sign_in::{Grant, SignInError};
 use crate::auth::{AuthError, app_metadata, user_metadata};
 
 #[derive(Serialize, ToSchema)]
@@ -81,7 +81,7 @@ impl From<Grant> for SessionView {
         Self {
             access_token: grant.access.token,
             token_type: "bearer",
-            expires_in: ACCESS_LIFETIME.as_secs(),
+            expires_in: grant.expires_in.as_secs(),
             expires_at: grant.access.expires_at.timestamp(),
             refresh_token: grant.refresh_token,
             user: UserView::new(grant.user, grant.org_id),

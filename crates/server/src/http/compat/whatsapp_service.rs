@@ -68,7 +68,7 @@ async fn send(
         .into());
     }
     let content = content_of(&request)?;
-    let channel = whatsapp_channel(&state, &caller, request.channel_id)?;
+    let channel = whatsapp_channel(&state, &caller, request.channel_id).await?;
     limits::take_org_send(&state, &caller).await?;
     let send = SendRequest {
         recipient: Recipient::Address {
@@ -142,13 +142,13 @@ fn content_of(request: &SendMessageRequest) -> Result<OutboundContent, ApiError>
     }
 }
 
-fn whatsapp_channel(
+async fn whatsapp_channel(
     state: &AppState,
     caller: &Caller,
     wanted: Option<Uuid>,
 ) -> Result<ChannelHandle, ApiError> {
     if let Some(id) = wanted {
-        return crate::http::v1::messages::visible_channel(state, caller, id.into());
+        return crate::http::v1::messages::visible_channel(state, caller, id.into()).await;
     }
     state
         .registry

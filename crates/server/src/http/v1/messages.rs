@@ -199,7 +199,7 @@ async fn create(
     let recipient = match (request.conversation_id, request.channel_id, request.to) {
         (Some(id), None, None) => Recipient::Conversation(ConversationId(id)),
         (None, Some(channel), Some(to)) => {
-            let channel = visible_channel(&state, &caller, ChannelId(channel))?;
+            let channel = visible_channel(&state, &caller, ChannelId(channel)).await?;
             Recipient::Address {
                 channel: Arc::new(channel),
                 to,
@@ -247,14 +247,13 @@ async fn create(
 }
 
 /// The channel, if it is the caller's tenant's and the caller may use it.
-pub(crate) fn visible_channel(
+pub(crate) async fn visible_channel(
     state: &AppState,
     caller: &Caller,
     id: ChannelId,
 ) -> Result<ChannelHandle, ApiError> {
-    state
-        .registry
-        .of_org(caller.org_id, id)
+    let channel = state.registry.find(caller.org_id, id).await?;
+    channel
         .filter(|channel| {
             caller
                 .channel_limits

@@ -55,18 +55,23 @@ pub async fn accept(state: &AppState, arrival: Arrival) -> Result<Accepted, ApiE
     match parsed {
         Ok(events) => {
             for event in events {
-                sort(state, &arrival, event, &mut verified, &mut sorted).await;
+                sort(state, &arrival, event, &mut verified, &mut sorted).await?;
             }
         }
         Err(error) => sorted.trouble.push(format!("not understood: {error}")),
     }
+    if let (true, Some(reason)) = (sorted.by_org.is_empty(), &sorted.forged) {
+        // It names channels of ours, and none of their secrets signed it.
+        tracing::warn!(webhook.kind = arrival.kinds[0].as_str(), %reason, "a webhook was refused");
+        return Err(ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "bad_signature",
+            "the signature does not match",
+        ));
+    }
     if sorted.by_org.is_empty() {
         // Nothing could be given to a channel. Authentic or not, that is the question.
         let owner = owner_of_unclaimed(state, &arrival, &mut verified)?;
-        if sorted.trouble.is_empty() {
-            // A handshake or an empty batch: authentic, nothing in it.
-            sorted.trouble.extend(sorted.forged.take());
-        }
         sorted.by_org.insert(owner.0, (owner.1, Vec::new()));
     }
     let trouble = sorted.trouble_text();
@@ -183,25 +188,22 @@ async fn sort(
     event: RoutedEvent,
     verified: &mut Verified<'_>,
     sorted: &mut Sorted,
-) {
-    let mut claimed = candidates(state, arrival, &event.routes);
-    if claimed.is_empty() && state.registry.reload_after_miss().await {
-        claimed = candidates(state, arrival, &event.routes);
-    }
+) -> Result<(), ApiError> {
+    let claimed = candidates(state, arrival, &event.routes).await?;
     let Some(first) = event.routes.first() else {
         sorted.trouble.push("an event names no channel".to_owned());
-        return;
+        return Ok(());
     };
     if claimed.is_empty() {
         sorted.trouble.push(format!("no channel for {first}"));
-        return;
+        return Ok(());
     }
     let mut signed = claimed
         .iter()
         .filter(|channel| verified.by(channel).is_ok());
     let Some(channel) = signed.next() else {
         sorted.forged = Some(format!("the signature is not that of {first}"));
-        return;
+        return Ok(());
     };
     // News about an account concern all its numbers; anything else has one owner.
     if matches!(event.event, ProviderEvent::Notice(_)) {
@@ -210,17 +212,22 @@ async fn sort(
         }
     }
     sorted.give(channel, event.event);
+    Ok(())
 }
 
-fn candidates(state: &AppState, arrival: &Arrival, routes: &[String]) -> Vec<Arc<Channel>> {
-    let mut channels = state.registry.by_routes(routes);
+async fn candidates(
+    state: &AppState,
+    arrival: &Arrival,
+    routes: &[String],
+) -> Result<Vec<Arc<Channel>>, ApiError> {
+    let mut channels = state.registry.find_by_routes(routes).await?;
     channels.retain(|channel| arrival.kinds.contains(&channel.kind));
     if let Some(id) = arrival.channel_id {
         // An address of one channel accepts that channel's events, and those of its siblings in the same tenant.
         let org = state.registry.by_id(id).map(|channel| channel.org_id);
         channels.retain(|channel| Some(channel.org_id) == org);
     }
-    channels
+    Ok(channels)
 }
 
 /// Who owns a request that no channel claims: the tenant whose secret signed it, or the system organisation where the
