@@ -31,13 +31,10 @@ have_postgres() {
   return 1
 }
 
-node_major() { node --version 2>/dev/null | sed -E 's/^v([0-9]+).*/\1/'; }
-
 # rustup puts itself here; a shell that was open before does not look there.
 export PATH="$HOME/.cargo/bin:$PATH"
 
 have cc || need build-essential "a C compiler: Rust links with it"
-have curl || need curl "the examples in the documentation"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ "$(uname -s)" != Linux ] || need ca-certificates "to fetch crates over TLS"
 if ! have cargo && ! have rustup; then
   if have apt-cache && [ -n "$(apt-cache policy rustup 2>/dev/null | sed -n 's/^  Candidate: \([^(].*\)/\1/p')" ]; then
@@ -69,21 +66,20 @@ install_packages() {
     stop "something is missing; run: sudo apt-get update && sudo apt-get install -y --no-install-recommends ${packages[*]}"
   fi
   say "installs with apt-get: $(printf '%s, ' "${reasons[@]}" | sed 's/, $//')"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q
   case " ${packages[*]} " in
     *' postgresql '*)
-      # Debian's package would start a cluster of its own on port 5432, which nothing here needs.
+      # Debian's package would start a cluster of its own on port 5432, which nothing here needs. Where the file is
+      # there already, the machine's owner has decided.
       if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-        mkdir -p /etc/postgresql-common
-        echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
-        say "wrote /etc/postgresql-common/createcluster.conf, so that no Postgres starts on port 5432"
+        apt-get install -y -q --no-install-recommends postgresql-common
+        sed -i -E 's/^#?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+        say "set create_main_cluster = false in /etc/postgresql-common/createcluster.conf: no Postgres starts on port 5432"
       fi
       ;;
   esac
-  export DEBIAN_FRONTEND=noninteractive
-  # Keeps the file above where the package brings its own.
-  local keep=(-o Dpkg::Options::=--force-confold)
-  apt-get update -q
-  if ! apt-get install -y -q --no-install-recommends "${keep[@]}" "${packages[@]}"; then
+  if ! apt-get install -y -q --no-install-recommends "${packages[@]}"; then
     case " ${packages[*]} " in
       *' rustup '*) stop "apt-get failed; if it has no rustup here, install Rust from rustup.rs and run this again" ;;
       *) stop "apt-get failed; see above" ;;
@@ -103,8 +99,8 @@ if ! cargo --version >/dev/null 2>&1; then
 fi
 
 if [ "$purpose" = test ]; then
-  major="$(node_major)"
-  [ "${major:-0}" -ge 20 ] || stop "Node.js 20 or later is needed for the tests, and node --version says $(node --version); install a newer one"
+  node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' ||
+    stop "the tests need Node.js 20 or later, and this is $(node --version): install a newer one and run this again"
   if ! cargo nextest --version >/dev/null 2>&1; then
     say "installs cargo-nextest, which runs the Rust tests; this takes some minutes, once"
     cargo install cargo-nextest --locked

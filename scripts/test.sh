@@ -39,12 +39,11 @@ rust_tests() {
 client_tests() {
   say "Tests with the real clients: supabase-js, Twilio's SDK, a browser"
   local status good bad
-  # As the harness has it: one file after the other, for each starts a server of its own.
-  (cd tests/js && FORCE_COLOR=0 node --test --test-reporter=tap --test-concurrency=1) >"$logs/js" 2>&1
+  # One file after the other, for each starts a server of its own.
+  (cd tests/js && node --test --test-concurrency=1 \
+    --test-reporter=spec --test-reporter-destination=stdout \
+    --test-reporter=tap --test-reporter-destination="$logs/js")
   status=$?
-  # What passed is counted below; what did not is shown with its reason.
-  grep -E '^ *(not ok|ok|# Subtest)|^# ' "$logs/js"
-  [ "$status" = 0 ] || { say "The reasons"; grep -vE '^ *(ok|duration_ms)' "$logs/js"; }
   good="$(count "$logs/js" 's/^# pass ([0-9]+)$/\1/p')"
   bad=0
   for word in fail cancelled; do

@@ -350,6 +350,7 @@ describe('postgres_changes', () => {
     );
     const feed = new Feed(client, 'early', [{ event: 'INSERT', table: 'messages' }]);
     await feed.joined();
+    assert.equal(feed.statuses[0], 'CHANNEL_ERROR', 'the first join was refused: it was without a token');
     await newConversation(world.a, 'after the early join');
     await feed.hears('the message', (change) => change.new.body === 'after the early join');
   });

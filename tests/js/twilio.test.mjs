@@ -197,6 +197,13 @@ account_sid = "${sms.accountSid}"
 auth_token = "${sms.authToken}"
 from = "${sms.number}"
 `);
+      const { authToken } = sms;
+      const first = inboundSms(world.a, newCustomer(), 'first');
+      const signedUrl = `https://messages.wasel.example${WEBHOOK}`;
+      await until('the channel is known', async () => {
+        const { status } = await post(proxied, WEBHOOK, first, { authToken, signedUrl });
+        return status === 200;
+      });
       for (const [signedUrl, expected] of [
         [`https://messages.wasel.example${WEBHOOK}`, 200],
         [`https://messages.wasel.example:443${WEBHOOK}`, 200],
@@ -204,7 +211,7 @@ from = "${sms.number}"
         [proxied.base + WEBHOOK, 401],
       ]) {
         const params = inboundSms(world.a, newCustomer(), signedUrl);
-        const { status } = await post(proxied, WEBHOOK, params, { authToken: sms.authToken, signedUrl });
+        const { status } = await post(proxied, WEBHOOK, params, { authToken, signedUrl });
         assert.equal(status, expected, signedUrl);
       }
     } finally {
