@@ -179,6 +179,9 @@ fn bearer_of(session: &Value) -> String {
     format!("Bearer {}", session["access_token"].as_str().unwrap())
 }
 
+/// Of [`crate::auth::Lifetimes::default`].
+const REUSE_WINDOW_SECONDS: i32 = 10;
+
 #[tokio::test]
 #[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn signing_in_answers_with_the_session_supabase_js_expects() {
@@ -300,7 +303,7 @@ async fn a_refresh_token_that_comes_back_later_ends_its_session_and_no_other() {
     let (_, next) = world.refresh(&stolen["refresh_token"]).await;
 
     world
-        .age_used_tokens(id, identity::REUSE_WINDOW_SECONDS - 3)
+        .age_used_tokens(id, REUSE_WINDOW_SECONDS - 3)
         .await;
     assert_eq!(
         world.refresh(&stolen["refresh_token"]).await.0,
