@@ -42,7 +42,9 @@ impl TenantTx {
         let begin = format!(
             "BEGIN; SET LOCAL ROLE authenticated; SET LOCAL request.jwt.claims = '{quoted}'"
         );
-        Ok(Self(pool.begin_with(AssertSqlSafe(begin)).await?))
+        Ok(Self(
+            on_a_live_connection(pool, || pool.begin_with(AssertSqlSafe(begin.clone()))).await?,
+        ))
     }
 
     pub async fn commit(self) -> Result<()> {
@@ -52,11 +54,36 @@ impl TenantTx {
 
 impl SystemTx {
     pub(crate) async fn begin(pool: &PgPool) -> Result<Self> {
-        Ok(Self(pool.begin().await?))
+        Ok(Self(on_a_live_connection(pool, || pool.begin()).await?))
     }
 
     pub async fn commit(self) -> Result<()> {
         Ok(self.0.commit().await?)
+    }
+}
+
+/// Begins a transaction. A connection that died while it lay in the pool shows here, where nothing is lost by taking
+/// the next one; after a restart of the database that may be true of all the pool has now. A database that is away is
+/// another matter: then the first new connection fails, and with it this.
+async fn on_a_live_connection<T, F>(pool: &PgPool, begin: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = sqlx::Result<T>>,
+{
+    for _ in 0..pool.size() {
+        match begin().await {
+            Err(error) if is_dead(&error) => {}
+            result => return Ok(result?),
+        }
+    }
+    Ok(begin().await?)
+}
+
+fn is_dead(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // The last words of a connection whose server was stopped: 57P01 to 57P03.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
     }
 }
 

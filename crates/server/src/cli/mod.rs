@@ -1,6 +1,6 @@
 //! The command line. One file per command.
 
-mod apply;
+pub mod apply;
 mod config;
 mod demo;
 mod keys;

@@ -1,0 +1,14 @@
+//! The whole server over a real database and simulated providers. One binary, a module per topic.
+
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod binary;
+mod changes;
+
+mod crash;
+mod documents;
+mod inbound;
+mod inbound_kinds;
+
+mod outbound;
+mod tenancy;
