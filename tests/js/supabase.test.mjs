@@ -355,6 +355,33 @@ describe('postgres_changes', () => {
     await feed.hears('the message', (change) => change.new.body === 'after the early join');
   });
 
+  test('a client that speaks the older protocol 1.0.0 hears the same', async () => {
+    const client = track(supabase(world.server, { realtime: { vsn: '1.0.0' } }));
+    const { email, password } = world.a;
+    await client.auth.signInWithPassword({ email, password });
+    const feed = await Feed.open(client, 'older', { event: 'INSERT', table: 'messages' });
+    assert.match(client.realtime.endpointURL(), /vsn=1\.0\.0/);
+    await newConversation(world.a, 'by the older protocol');
+    await feed.hears('the message', (change) => change.new.body === 'by the older protocol');
+  });
+
+  test('a refreshed token keeps the channel, and signing out ends what it hears', async () => {
+    const conversation = await newConversation(world.a);
+    const client = await clientOf(world.a);
+    const feed = await Feed.open(client, 'tokens', { event: 'INSERT', table: 'messages' });
+    await client.auth.refreshSession();
+    await deliver(world.server, world.a, inboundText(world.a, 'after the refresh', { from: conversation.customer }));
+    await feed.hears('the message', (change) => change.new.body === 'after the refresh');
+    assert.deepEqual(feed.statuses, ['SUBSCRIBED'], 'without a new join');
+
+    const witness = await Feed.open(await clientOf(world.a), 'witness', { event: 'INSERT', table: 'messages' });
+    await client.auth.signOut({ scope: 'local' });
+    await until('the end of the channel', () => feed.statuses.length > 1);
+    await deliver(world.server, world.a, inboundText(world.a, 'after the end', { from: conversation.customer }));
+    await witness.hears('the message', (change) => change.new.body === 'after the end');
+    assert.ok(!feed.heard.some((change) => change.new.body === 'after the end'));
+  });
+
   test('a channel of nobody in particular is refused, not silently empty', async () => {
     const client = track(supabase(world.server));
     const feed = new Feed(client, 'anonymous', [{ table: 'messages' }]);
