@@ -1,1 +1,5 @@
+//! The database crate over a real Postgres.
+
 mod cluster;
+mod live_connections;
+mod status;

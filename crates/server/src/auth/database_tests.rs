@@ -302,9 +302,7 @@ async fn a_refresh_token_that_comes_back_later_ends_its_session_and_no_other() {
     let (_, other) = world.sign_in(&email, "right").await;
     let (_, next) = world.refresh(&stolen["refresh_token"]).await;
 
-    world
-        .age_used_tokens(id, REUSE_WINDOW_SECONDS - 3)
-        .await;
+    world.age_used_tokens(id, REUSE_WINDOW_SECONDS - 3).await;
     assert_eq!(
         world.refresh(&stolen["refresh_token"]).await.0,
         200,

@@ -7,10 +7,18 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 use wasel_testkit::{Answer, Org, TestApp, meta, wait_until};
 
+/// Where the feed is once it has caught up with what was written.
 async fn position(app: &TestApp, org: &Org) -> i64 {
-    app.get(org.owner(), "/v1/changes").await.expect(200)["next_cursor"]
-        .as_i64()
-        .unwrap()
+    let written = app
+        .count("SELECT coalesce(max(seq), 0) FROM change_log")
+        .await;
+    wait_until("the feed catches up", async || {
+        let now = app.get(org.owner(), "/v1/changes").await.expect(200)["next_cursor"]
+            .as_i64()
+            .unwrap();
+        (now >= written).then_some(now)
+    })
+    .await
 }
 
 /// Inserts a contact by SQL of somebody else's, as another program would.

@@ -4,11 +4,11 @@
 
 mod binary;
 mod changes;
-
+mod cli;
 mod crash;
 mod documents;
 mod inbound;
 mod inbound_kinds;
-
+mod migrations;
 mod outbound;
 mod tenancy;
