@@ -152,6 +152,18 @@ fn cases(
         ),
         (
             "patch",
+            "/v1/channels/{id}",
+            format!("/v1/channels/{}", a.whatsapp),
+            Closed("by id", json!({ "status": "active" }), GONE),
+        ),
+        (
+            "post",
+            "/functions/v1/send-whatsapp",
+            String::new(),
+            Open("names no row; sends from the caller's own channel"),
+        ),
+        (
+            "patch",
             "/v1/conversations/{id}",
             format!("/v1/conversations/{conversation}"),
             Closed("by id", json!({ "notes": "x" }), GONE),
