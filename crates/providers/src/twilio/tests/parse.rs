@@ -74,7 +74,7 @@ fn a_message_is_for_the_number_it_went_to_on_the_network_it_came_by() {
         routes("sms_service"),
         [
             format!("twilio:{ACCOUNT}:sms:+12025550100"),
-            format!("twilio:{ACCOUNT}:service:MG0123456789abcdef0123456789abcdef"),
+            format!("twilio:{ACCOUNT}:sms:service:MG0123456789abcdef0123456789abcdef"),
         ]
     );
     for name in [
@@ -109,7 +109,7 @@ fn a_status_is_for_the_number_the_message_came_from() {
     assert_eq!(
         routes("status_accepted"),
         [format!(
-            "twilio:{ACCOUNT}:service:MG0123456789abcdef0123456789abcdef"
+            "twilio:{ACCOUNT}:sms:service:MG0123456789abcdef0123456789abcdef"
         )],
         "a service that has not chosen a sender yet"
     );
