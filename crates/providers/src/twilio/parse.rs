@@ -118,11 +118,14 @@ fn status_word(params: &Params) -> Option<String> {
     {
         return Some("read".to_owned());
     }
+    twilios_word(params).filter(|word| word != "received" && word != "receiving")
+}
+
+fn twilios_word(params: &Params) -> Option<String> {
     let word = params
         .get("MessageStatus")
-        .or_else(|| params.get("SmsStatus"))?
-        .to_ascii_lowercase();
-    Some(word).filter(|word| word != "received" && word != "receiving")
+        .or_else(|| params.get("SmsStatus"))?;
+    Some(word.to_ascii_lowercase())
 }
 
 // -- Status callbacks ---------------------------------------------------------------------------------------
@@ -150,7 +153,7 @@ fn status(
         status,
         at: received_at,
         error: failure(params, status, word),
-        detail: status_detail(params, word),
+        detail: status_detail(params),
     };
     Ok(vec![RoutedEvent {
         routes,
@@ -192,9 +195,11 @@ fn failure(params: &Params, status: MessageStatus, word: &str) -> Option<Provide
     })
 }
 
-fn status_detail(params: &Params, word: &str) -> Value {
+fn status_detail(params: &Params) -> Value {
     let mut detail = Map::new();
-    detail.insert("provider_status".to_owned(), word.into());
+    if let Some(word) = twilios_word(params) {
+        detail.insert("provider_status".to_owned(), word.into());
+    }
     for (name, key) in [
         // The carrier's clock, YYMMDDhhmm without a zone: kept as it is, never used as a time.
         ("RawDlrDoneDate", "raw_dlr_done_date"),

@@ -1,4 +1,4 @@
-//! Tests of the folder as a whole: raw payloads in, a socket that plays Twilio out.
+//! What only this folder does, beside the conformance table: raw payloads in, a socket that plays Twilio out.
 
 mod outbound;
 mod parse;

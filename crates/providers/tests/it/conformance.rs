@@ -8,10 +8,14 @@ use wasel_providers::conformance::{self, Answer, Subject};
 use wasel_providers::{Accepted, ErrorClass, Outbound, SendError};
 
 use crate::stand_in::{self, StandIn};
-use crate::whatsapp_cloud;
+use crate::{twilio, whatsapp_cloud};
 
 fn subjects() -> Vec<Subject> {
-    vec![whatsapp_cloud::subject()]
+    vec![
+        whatsapp_cloud::subject(),
+        twilio::subject_sms(),
+        twilio::subject_whatsapp(),
+    ]
 }
 
 #[test]

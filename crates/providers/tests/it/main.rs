@@ -6,4 +6,5 @@
 
 mod conformance;
 mod stand_in;
+mod twilio;
 mod whatsapp_cloud;

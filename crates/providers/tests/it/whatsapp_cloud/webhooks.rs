@@ -7,6 +7,9 @@ use super::WEBHOOK_URL;
 
 macro_rules! case {
     ($name:literal, [$($line:literal),* $(,)?]) => {
+        case!($name, [$($line),*], also for [])
+    };
+    ($name:literal, [$($line:literal),* $(,)?], also for [$($neighbour:literal),*]) => {
         WebhookCase {
             name: $name,
             request: Request::post(
@@ -14,6 +17,7 @@ macro_rules! case {
                 include_bytes!(concat!("../../payloads/whatsapp_cloud/", $name, ".json")),
             ),
             expected: vec![$($line),*],
+            neighbours: vec![$($neighbour),*],
         }
     };
 }
@@ -175,7 +179,8 @@ pub fn cases() -> Vec<WebhookCase> {
                 r#"message wamid.t3 from phone:+16505551234,bsuid:US.13491208655302741918 (Sheena Nelson) at 1749416383 text "three""#,
                 r#"message wamid.t4 from phone:+201012345678 (أحمد) at 1749416385 text "أربعة""#,
                 r#"message wamid.t5 from phone:+16505551234,bsuid:US.13491208655302741918 (Sheena Nelson) at 1749416383 text "to our other number""#,
-            ]
+            ],
+            also for ["meta:phone:106540352242923"]
         ),
         case!(
             "statuses",
