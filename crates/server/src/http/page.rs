@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::http::error::ApiError;
+use crate::http::extract::PathParam;
 use crate::state::AppState;
 
 /// What `wasel demo` tells the page, so that a newcomer need not type anything.
@@ -19,11 +21,38 @@ pub struct DemoAccess {
     pub simulator_url: String,
 }
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+/// A row of [`FILES`]; keeps the name served and the file compiled in the same.
+macro_rules! page_file {
+    ($name:literal, $content_type:expr) => {
+        (
+            $name,
+            $content_type,
+            include_str!(concat!("../../assets/page/", $name)),
+        )
+    };
+}
+
+/// The page's files under `/page/`: name, content type, body. `app.js` is where the page starts.
+const FILES: &[(&str, &str, &str)] = &[
+    page_file!("app.js", SCRIPT),
+    page_file!("bubbles.js", SCRIPT),
+    page_file!("dom.js", SCRIPT),
+    page_file!("feed.js", SCRIPT),
+    page_file!("inbox.js", SCRIPT),
+    page_file!("phone.js", SCRIPT),
+    page_file!("rows.js", SCRIPT),
+    page_file!("session.js", SCRIPT),
+    page_file!("words.js", SCRIPT),
+    page_file!("style.css", STYLE),
+];
+
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(index))
-        .routes(routes!(script))
-        .routes(routes!(style))
+        .routes(routes!(asset))
         .routes(routes!(settings))
 }
 
@@ -60,22 +89,21 @@ async fn index(State(state): State<AppState>) -> Response {
     )
 }
 
-#[utoipa::path(get, path = "/page/app.js", tag = "operators", security(()), responses((status = 200, content_type = "text/javascript")))]
-async fn script(State(state): State<AppState>) -> Response {
-    file(
-        "text/javascript; charset=utf-8",
-        include_str!("../../assets/page/app.js"),
-        &state,
-    )
-}
-
-#[utoipa::path(get, path = "/page/style.css", tag = "operators", security(()), responses((status = 200, content_type = "text/css")))]
-async fn style(State(state): State<AppState>) -> Response {
-    file(
-        "text/css; charset=utf-8",
-        include_str!("../../assets/page/style.css"),
-        &state,
-    )
+/// A file of the page: its style sheet or one of its scripts.
+#[utoipa::path(get, path = "/page/{file}", tag = "operators", security(()),
+    params(("file" = String, Path, description = "the file's name, such as app.js")),
+    responses(
+        (status = 200, description = "the file", content((String = "text/javascript"), (String = "text/css"))),
+        (status = 404, description = "no such file")))]
+async fn asset(
+    State(state): State<AppState>,
+    PathParam(name): PathParam<String>,
+) -> Result<Response, ApiError> {
+    FILES
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .map(|(_, content_type, body)| file(content_type, body, &state))
+        .ok_or_else(|| ApiError::not_found("file"))
 }
 
 /// Whether this is the demo, and its sign-in.
