@@ -234,6 +234,14 @@ async fn apply_user(tx: &mut SystemTx, org: OrgId, declared: &DeclaredUser) -> R
 /// Which keys of a channel are secret, by kind; the others are settings anybody in the tenant may see.
 const SECRETS: [&str; 4] = ["access_token", "app_secret", "verify_token", "auth_token"];
 
+/// The other keys, by kind. A key nobody knows is refused: a misspelt secret would be stored where every member sees it.
+const fn settings_of(kind: ChannelKind) -> &'static [&'static str] {
+    match kind {
+        ChannelKind::WhatsappCloud => &["waba_id", "phone_number_id", "display_phone_number", "owner_business_id"],
+        ChannelKind::TwilioSms | ChannelKind::TwilioWhatsapp => &["account_sid", "from", "messaging_service_sid"],
+    }
+}
+
 async fn apply_channel(
     foundation: &Foundation,
     tx: &mut SystemTx,
@@ -249,7 +257,11 @@ async fn apply_channel(
     let name = text("name").filter(|name| !name.trim().is_empty()).context("name: is missing")?;
     let (mut settings, mut secrets) = (json!({}), json!({}));
     for (key, value) in declared.iter().filter(|(key, _)| !["kind", "name"].contains(&key.as_str())) {
-        let target = if SECRETS.contains(&key.as_str()) { &mut secrets } else { &mut settings };
+        let target = match key.as_str() {
+            key if SECRETS.contains(&key) => &mut secrets,
+            key if settings_of(kind).contains(&key) => &mut settings,
+            _ => bail!("{key}: is no key of a {} channel", kind.as_str()),
+        };
         target[key] = serde_json::to_value(value)?;
     }
     with_account_defaults(foundation, kind, &mut settings);
