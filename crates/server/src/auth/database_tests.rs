@@ -1,7 +1,4 @@
-//! Sign-in and callers over a real database. Each test makes its own people and tenants, so that all may share one.
-//!
-//! Run with `WASEL_TEST_DATABASE_URL=postgres://… cargo test -p wasel-server --lib auth:: -- --ignored`, where the
-//! URL names an empty database and a superuser.
+//! Sign-in and callers over a real database. Each test makes its own people and tenants.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -11,7 +8,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{HeaderMap, HeaderValue, Request};
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgPool;
 use tower::ServiceExt;
 use uuid::Uuid;
 use wasel_db::identity::{self, NewUser};
@@ -19,6 +16,7 @@ use wasel_db::organizations::{self, Organization};
 use wasel_db::profiles::{self, Profile};
 use wasel_db::{Db, PoolSizes};
 use wasel_domain::{OrgId, UserId};
+use wasel_testkit::TestDb;
 
 use super::test_support::tokens;
 use super::*;
@@ -28,14 +26,14 @@ struct World {
     app: Router,
     /// As the schema's owner, to arrange what no verb does.
     owner: PgPool,
+    /// Goes away last.
+    _database: TestDb,
 }
 
 impl World {
     async fn new() -> Self {
-        let url = std::env::var("WASEL_TEST_DATABASE_URL")
-            .expect("WASEL_TEST_DATABASE_URL names a database");
-        let options: PgConnectOptions = url.parse().unwrap();
-        wasel_db::migrate(&options).await.unwrap();
+        let database = TestDb::new().await;
+        let options = database.options();
         let owner = PgPool::connect_with(options.clone()).await.unwrap();
         let auth = AuthContext::new(
             Db::new(options, PoolSizes::default()),
@@ -46,6 +44,7 @@ impl World {
             app: router.with_state(auth.clone()),
             auth,
             owner,
+            _database: database,
         }
     }
 
@@ -180,7 +179,6 @@ fn bearer_of(session: &Value) -> String {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn signing_in_answers_with_the_session_supabase_js_expects() {
     let world = World::new().await;
     let org = world.org().await;
@@ -220,7 +218,6 @@ async fn signing_in_answers_with_the_session_supabase_js_expects() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn an_unknown_user_and_a_wrong_password_look_the_same() {
     let world = World::new().await;
     let (_, email) = world.person("right", &[]).await;
@@ -241,7 +238,6 @@ async fn an_unknown_user_and_a_wrong_password_look_the_same() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn ten_failures_close_the_door_even_to_the_right_password() {
     let world = World::new().await;
     let (_, email) = world.person("right", &[]).await;
@@ -266,7 +262,6 @@ async fn ten_failures_close_the_door_even_to_the_right_password() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn a_refresh_token_is_used_once_and_two_tabs_at_once_both_stay_signed_in() {
     let world = World::new().await;
     let org = world.org().await;
@@ -291,7 +286,6 @@ async fn a_refresh_token_is_used_once_and_two_tabs_at_once_both_stay_signed_in()
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn a_refresh_token_that_comes_back_later_ends_its_session_and_no_other() {
     let world = World::new().await;
     let (id, email) = world.person("right", &[]).await;
@@ -327,7 +321,6 @@ async fn a_refresh_token_that_comes_back_later_ends_its_session_and_no_other() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn logging_out_ends_what_its_scope_says() {
     let world = World::new().await;
     let (_, email) = world.person("right", &[]).await;
@@ -352,7 +345,6 @@ async fn logging_out_ends_what_its_scope_says() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn a_person_of_two_tenants_names_one_at_sign_in_or_with_each_request() {
     let world = World::new().await;
     let (a, b, foreign) = (world.org().await, world.org().await, world.org().await);
@@ -403,7 +395,6 @@ async fn a_person_of_two_tenants_names_one_at_sign_in_or_with_each_request() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn whoever_is_removed_or_demoted_loses_their_rights_within_seconds() {
     let world = World::new().await;
     let org = world.org().await;
@@ -439,7 +430,6 @@ async fn whoever_is_removed_or_demoted_loses_their_rights_within_seconds() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn the_service_key_and_super_admins_act_in_any_tenant_that_exists() {
     let world = World::new().await;
     let (home, other) = (world.org().await, world.org().await);
@@ -474,7 +464,6 @@ async fn the_service_key_and_super_admins_act_in_any_tenant_that_exists() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn an_agent_is_limited_to_the_channels_they_are_given_and_only_an_agent_is() {
     let world = World::new().await;
     let org = world.org().await;
@@ -512,7 +501,6 @@ async fn an_agent_is_limited_to_the_channels_they_are_given_and_only_an_agent_is
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn an_address_belongs_to_one_user_in_whatever_case_and_passwords_can_change() {
     let world = World::new().await;
     let (id, email) = world.person("old", &[]).await;
@@ -544,7 +532,6 @@ async fn an_address_belongs_to_one_user_in_whatever_case_and_passwords_can_chang
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn housekeeping_takes_old_used_tokens_and_ended_sessions_and_leaves_live_ones() {
     let world = World::new().await;
     let (id, email) = world.person("right", &[]).await;
