@@ -22,7 +22,8 @@ use crate::{Org, TestDb, meta, twilio, wait_until};
 
 /// Signs the tokens of tests.
 pub(crate) const JWT_SECRET: &str = "the JWT secret of tests, of at least thirty-two bytes";
-pub(crate) const ENCRYPTION_KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
+pub(crate) const ENCRYPTION_KEY: &str =
+    "0101010101010101010101010101010101010101010101010101010101010101";
 
 /// The server with its database and simulated providers. What it started ends with it.
 pub struct TestApp {
@@ -84,7 +85,11 @@ impl TestAppBuilder {
         };
         let simulator = match self.simulator {
             Some(simulator) => simulator,
-            None => Arc::new(Simulator::start((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap()),
+            None => Arc::new(
+                Simulator::start((Ipv4Addr::LOCALHOST, 0).into())
+                    .await
+                    .unwrap(),
+            ),
         };
         let data_dir = tempfile::tempdir().unwrap();
         let mut config = settings(&simulator, &data_dir);
@@ -95,7 +100,15 @@ impl TestAppBuilder {
         let running = start(config, None).await.unwrap();
         let base = format!("http://{}", running.address);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        TestApp { running, base, http, simulator, owner: db.owner(), db, data_dir }
+        TestApp {
+            running,
+            base,
+            http,
+            simulator,
+            owner: db.owner(),
+            db,
+            data_dir,
+        }
     }
 }
 
@@ -161,7 +174,9 @@ impl TestApp {
     /// Declares tenants, people and channels, as `wasel apply` does, and lets the server know.
     pub async fn apply(&self, declaration: &str) -> Report {
         let declaration: Declaration = toml::from_str(declaration).unwrap();
-        let report = apply(&self.running.foundation(), &declaration).await.unwrap();
+        let report = apply(&self.running.foundation(), &declaration)
+            .await
+            .unwrap();
         self.running.state.registry.reload().await.unwrap();
         report
     }
@@ -174,7 +189,10 @@ impl TestApp {
     /// A person's access token for an organisation, as `wasel token` prints it.
     pub async fn token(&self, org: Uuid, email: &str) -> String {
         let mut tx = self.state().db.system().await.unwrap();
-        let user = identity::find_user_by_email(&mut tx, email).await.unwrap().expect("a known user");
+        let user = identity::find_user_by_email(&mut tx, email)
+            .await
+            .unwrap()
+            .expect("a known user");
         tx.commit().await.unwrap();
         let subject = TokenSubject {
             user: &user,
@@ -182,13 +200,21 @@ impl TestApp {
             session_id: None,
             authenticated_at: chrono::Utc::now(),
         };
-        self.state().auth.tokens.issue(&subject, Duration::from_secs(3600)).unwrap().token
+        self.state()
+            .auth
+            .tokens
+            .issue(&subject, Duration::from_secs(3600))
+            .unwrap()
+            .token
     }
 
     /// The id of an organisation.
     pub async fn org_id(&self, slug: &str) -> Uuid {
         let mut tx = self.state().db.system().await.unwrap();
-        let org = organizations::find_by_slug(&mut tx, slug).await.unwrap().expect("a known organisation");
+        let org = organizations::find_by_slug(&mut tx, slug)
+            .await
+            .unwrap()
+            .expect("a known organisation");
         tx.commit().await.unwrap();
         org.id
     }
@@ -204,23 +230,36 @@ impl TestApp {
     }
 
     pub async fn post(&self, token: &str, path: &str, body: &Value) -> Answer {
-        Answer::of(self.request(Method::POST, path).bearer_auth(token).json(body)).await
+        Answer::of(
+            self.request(Method::POST, path)
+                .bearer_auth(token)
+                .json(body),
+        )
+        .await
     }
 
     pub async fn patch(&self, token: &str, path: &str, body: &Value) -> Answer {
-        Answer::of(self.request(Method::PATCH, path).bearer_auth(token).json(body)).await
+        Answer::of(
+            self.request(Method::PATCH, path)
+                .bearer_auth(token)
+                .json(body),
+        )
+        .await
     }
 
     /// Posts a webhook that Meta signed with the organisation's app secret.
     pub async fn meta_webhook(&self, org: &Org, payload: &Value) -> Answer {
-        self.meta_webhook_signed(&org.app_secret, payload.to_string().into_bytes()).await
+        self.meta_webhook_signed(&org.app_secret, payload.to_string().into_bytes())
+            .await
     }
 
     /// Posts raw bytes, signed with this app secret.
     pub async fn meta_webhook_signed(&self, app_secret: &str, body: Vec<u8>) -> Answer {
         let signature = meta::signature(app_secret, &body);
         let request = self.request(Method::POST, "/api/webhooks/whatsapp");
-        let request = request.header("content-type", "application/json").header("x-hub-signature-256", signature);
+        let request = request
+            .header("content-type", "application/json")
+            .header("x-hub-signature-256", signature);
         Answer::of(request.body(body)).await
     }
 
@@ -229,18 +268,29 @@ impl TestApp {
         let signature = twilio::signature(&org.auth_token, &format!("{}{path}", self.base), form);
         let request = self
             .request(Method::POST, path)
-            .header("content-type", "application/x-www-form-urlencoded; charset=UTF-8")
+            .header(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=UTF-8",
+            )
             .header("x-twilio-signature", signature);
         Answer::of(request.body(twilio::body(form))).await
     }
 
     /// One number from the database, seen by its owner.
     pub async fn count(&self, sql: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.owner).await.unwrap()
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&self.owner)
+            .await
+            .unwrap()
     }
 
     /// A message with its timeline, once it is as wanted.
-    pub async fn wait_message(&self, token: &str, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub async fn wait_message(
+        &self,
+        token: &str,
+        id: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let path = format!("/v1/messages/{id}");
         let mut last = Value::Null;
         let found = tokio::time::timeout(crate::PATIENCE, async {
@@ -253,18 +303,25 @@ impl TestApp {
             }
         })
         .await;
-        assert!(found.is_ok(), "the message never came to be as wanted: {last:#}");
+        assert!(
+            found.is_ok(),
+            "the message never came to be as wanted: {last:#}"
+        );
         last
     }
 
     /// The same by its status.
     pub async fn wait_status(&self, token: &str, id: &str, status: &str) -> Value {
-        self.wait_message(token, id, |message| message["status"] == status).await
+        self.wait_message(token, id, |message| message["status"] == status)
+            .await
     }
 
     /// Waits until a query gives this number.
     pub async fn wait_count(&self, sql: &str, wanted: i64) {
-        wait_until(&format!("{wanted} from {sql}"), async || (self.count(sql).await == wanted).then_some(())).await;
+        wait_until(&format!("{wanted} from {sql}"), async || {
+            (self.count(sql).await == wanted).then_some(())
+        })
+        .await;
     }
 }
 
@@ -285,7 +342,12 @@ impl Answer {
         let (status, headers): (StatusCode, _) = (response.status(), response.headers().clone());
         let text = response.text().await.expect("a body");
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Self { status: status.as_u16(), headers, body, text }
+        Self {
+            status: status.as_u16(),
+            headers,
+            body,
+            text,
+        }
     }
 
     /// The body, if the status is the wanted one.
@@ -298,6 +360,9 @@ impl Answer {
     /// A header's text; empty if it is not there.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("")
     }
 }

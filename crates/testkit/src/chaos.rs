@@ -49,7 +49,9 @@ impl Chaos {
     pub async fn before_database(db: &TestDb) -> Self {
         let options = db.options();
         let upstream = match options.get_socket() {
-            Some(directory) => Upstream::Unix(directory.join(format!(".s.PGSQL.{}", options.get_port()))),
+            Some(directory) => {
+                Upstream::Unix(directory.join(format!(".s.PGSQL.{}", options.get_port())))
+            }
             None => Upstream::Tcp(format!("{}:{}", options.get_host(), options.get_port())),
         };
         Self::start(upstream).await
@@ -70,10 +72,20 @@ impl Chaos {
                 if *watched.borrow() == Mode::Refusing {
                     continue;
                 }
-                tokio::spawn(carry(client, upstream.clone(), watched.clone(), cut.clone()));
+                tokio::spawn(carry(
+                    client,
+                    upstream.clone(),
+                    watched.clone(),
+                    cut.clone(),
+                ));
             }
         });
-        Self { address, mode, cuts, accepting }
+        Self {
+            address,
+            mode,
+            cuts,
+            accepting,
+        }
     }
 
     /// The address of `db` through this proxy.
@@ -90,7 +102,10 @@ impl Chaos {
     /// The same as options.
     #[must_use]
     pub fn database_options(&self, db: &TestDb) -> PgConnectOptions {
-        self.database_url(db).parse::<PgConnectOptions>().unwrap().ssl_mode(PgSslMode::Disable)
+        self.database_url(db)
+            .parse::<PgConnectOptions>()
+            .unwrap()
+            .ssl_mode(PgSslMode::Disable)
     }
 
     /// Ends the connections open now; new ones are served.
@@ -115,13 +130,20 @@ impl Chaos {
     }
 }
 
-async fn carry(client: TcpStream, upstream: Upstream, mode: watch::Receiver<Mode>, mut cut: watch::Receiver<u64>) {
+async fn carry(
+    client: TcpStream,
+    upstream: Upstream,
+    mode: watch::Receiver<Mode>,
+    mut cut: watch::Receiver<u64>,
+) {
     cut.mark_unchanged();
     let (from_client, to_client) = split(client);
     let pumps = async {
         match upstream {
             Upstream::Tcp(address) => {
-                let Ok(stream) = TcpStream::connect(address).await else { return };
+                let Ok(stream) = TcpStream::connect(address).await else {
+                    return;
+                };
                 let (from_server, to_server) = split(stream);
                 tokio::select! {
                     () = pump(from_client, to_server, mode.clone()) => {}
@@ -129,7 +151,9 @@ async fn carry(client: TcpStream, upstream: Upstream, mode: watch::Receiver<Mode
                 }
             }
             Upstream::Unix(path) => {
-                let Ok(stream) = UnixStream::connect(path).await else { return };
+                let Ok(stream) = UnixStream::connect(path).await else {
+                    return;
+                };
                 let (from_server, to_server) = split(stream);
                 tokio::select! {
                     () = pump(from_client, to_server, mode.clone()) => {}
@@ -144,12 +168,20 @@ async fn carry(client: TcpStream, upstream: Upstream, mode: watch::Receiver<Mode
     }
 }
 
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut mode: watch::Receiver<Mode>) {
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut mode: watch::Receiver<Mode>,
+) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else { break };
+        let Ok(count @ 1..) = from.read(&mut buffer).await else {
+            break;
+        };
         // A stalled proxy keeps what it has read.
-        if mode.wait_for(|mode| *mode != Mode::Stalled).await.is_err() || to.write_all(&buffer[..count]).await.is_err() {
+        if mode.wait_for(|mode| *mode != Mode::Stalled).await.is_err()
+            || to.write_all(&buffer[..count]).await.is_err()
+        {
             return;
         }
     }

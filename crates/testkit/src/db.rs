@@ -44,10 +44,16 @@ impl TestDb {
 
     async fn create(server: Server, admin: &mut PgConnection, from: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
         let (pid, n) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let name = format!("wasel_test_{now}_{pid}_{n}");
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} {from}"))).execute(admin).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} {from}")))
+            .execute(admin)
+            .await
+            .unwrap();
         Self { name, server }
     }
 
@@ -80,7 +86,9 @@ impl Drop for TestDb {
         let (options, name) = (self.server.options.clone(), self.name.clone());
         // A runtime of its own: the test's may be ending.
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(async {
                 let mut admin = options.connect().await?;
                 drop_database(&mut admin, &name).await
@@ -93,7 +101,10 @@ impl Drop for TestDb {
 
 async fn drop_database(admin: &mut PgConnection, name: &str) -> sqlx::Result<()> {
     let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-    sqlx::query(AssertSqlSafe(drop)).execute(admin).await.map(|_| ())
+    sqlx::query(AssertSqlSafe(drop))
+        .execute(admin)
+        .await
+        .map(|_| ())
 }
 
 /// The name of the template for the migrations as they are, made if missing.
@@ -103,7 +114,11 @@ async fn template(server: &Server, admin: &mut PgConnection) -> String {
     if exists(admin, &name).await {
         return name;
     }
-    sqlx::query("SELECT pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut *admin).await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(TEMPLATE_LOCK)
+        .execute(&mut *admin)
+        .await
+        .unwrap();
     if !exists(admin, &name).await {
         sweep(server, admin, &name).await;
         // Under another name until it is complete, so that a killed test leaves no half of it.
@@ -114,12 +129,21 @@ async fn template(server: &Server, admin: &mut PgConnection) -> String {
             format!("ALTER DATABASE {unfinished} RENAME TO {name}"),
         ] {
             if statement.starts_with("ALTER") {
-                wasel_db::migrate(&server.options.clone().database(&unfinished)).await.unwrap();
+                wasel_db::migrate(&server.options.clone().database(&unfinished))
+                    .await
+                    .unwrap();
             }
-            sqlx::query(AssertSqlSafe(statement)).execute(&mut *admin).await.unwrap();
+            sqlx::query(AssertSqlSafe(statement))
+                .execute(&mut *admin)
+                .await
+                .unwrap();
         }
     }
-    sqlx::query("SELECT pg_advisory_unlock($1)").bind(TEMPLATE_LOCK).execute(&mut *admin).await.unwrap();
+    sqlx::query("SELECT pg_advisory_unlock($1)")
+        .bind(TEMPLATE_LOCK)
+        .execute(&mut *admin)
+        .await
+        .unwrap();
     name
 }
 
@@ -139,13 +163,22 @@ async fn sweep(server: &Server, admin: &mut PgConnection, keep: &str) {
     .fetch_all(&mut *admin)
     .await
     .unwrap();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     for name in names.iter().filter(|name| *name != keep) {
-        let numbers: Vec<u64> =
-            name.strip_prefix("wasel_test_").unwrap_or("").split('_').filter_map(|part| part.parse().ok()).collect();
+        let numbers: Vec<u64> = name
+            .strip_prefix("wasel_test_")
+            .unwrap_or("")
+            .split('_')
+            .filter_map(|part| part.parse().ok())
+            .collect();
         let left_over = match numbers[..] {
             // On a given server the process may be one of another machine.
-            [made, pid, _] => made + LEFTOVER_SECONDS < now || server.given.is_none() && !is_alive(pid),
+            [made, pid, _] => {
+                made + LEFTOVER_SECONDS < now || server.given.is_none() && !is_alive(pid)
+            }
             // A template of other migrations: another checkout makes it again if it needs it.
             _ => true,
         };

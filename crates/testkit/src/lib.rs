@@ -8,7 +8,11 @@
 //!
 //! Everything here panics where a test could not go on: this is test code in a crate of its own.
 
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "test code: a failure here is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "test code: a failure here is a failed test"
+)]
 
 mod app;
 mod chaos;

@@ -55,8 +55,14 @@ impl Org {
         let account_sid = format!("AC{n:032x}");
         let sms_number = format!("+1202555{n:04}");
         let whatsapp_number = format!("+1303555{n:04}");
-        let (app_secret, verify_token) = (format!("app-secret-of-{slug}"), format!("verify-token-of-{slug}"));
-        let (auth_token, access_token) = (format!("auth-token-of-{slug}"), format!("access-token-of-{slug}"));
+        let (app_secret, verify_token) = (
+            format!("app-secret-of-{slug}"),
+            format!("verify-token-of-{slug}"),
+        );
+        let (auth_token, access_token) = (
+            format!("auth-token-of-{slug}"),
+            format!("access-token-of-{slug}"),
+        );
         let report = app
             .apply(&format!(
                 r#"
@@ -103,9 +109,20 @@ impl Org {
             .await
             .organizations
             .remove(0);
-        let users: HashMap<&str, Uuid> = report.users.iter().map(|user| (user.email.as_str(), user.id)).collect();
+        let users: HashMap<&str, Uuid> = report
+            .users
+            .iter()
+            .map(|user| (user.email.as_str(), user.id))
+            .collect();
         let user = |name: &str| users[format!("{name}@{slug}.test").as_str()];
-        let channel = |kind: &str| report.channels.iter().find(|channel| channel.kind == kind).unwrap().id;
+        let channel = |kind: &str| {
+            report
+                .channels
+                .iter()
+                .find(|channel| channel.kind == kind)
+                .unwrap()
+                .id
+        };
         let people = People {
             owner: user("owner"),
             agent: user("agent"),
@@ -122,7 +139,9 @@ impl Org {
             "templates": [{ "name": "order_ready", "language": "ar",
                 "components": [{ "type": "BODY", "text": "طلبك {{1}} جاهز" }] }],
         });
-        world.register_meta_number(serde_json::from_value(number).unwrap()).unwrap();
+        world
+            .register_meta_number(serde_json::from_value(number).unwrap())
+            .unwrap();
         let webhook = format!("{}/api/webhooks/twilio", app.base);
         let account = json!({
             "account_sid": account_sid, "auth_token": auth_token,
@@ -131,7 +150,9 @@ impl Org {
                 { "number": whatsapp_number, "channel": "whatsapp", "webhook_url": webhook },
             ],
         });
-        world.register_twilio_account(serde_json::from_value(account).unwrap()).unwrap();
+        world
+            .register_twilio_account(serde_json::from_value(account).unwrap())
+            .unwrap();
         Self {
             id: report.id,
             slug: slug.to_owned(),
@@ -171,13 +192,20 @@ impl Org {
 
     /// The thread of a conversation, newest first.
     pub async fn thread(&self, app: &TestApp, conversation: &Value) -> Vec<Value> {
-        let path = format!("/v1/conversations/{}/messages?limit=200", conversation["id"].as_str().unwrap());
-        app.get(self.owner(), &path).await.expect(200)["data"].as_array().unwrap().clone()
+        let path = format!(
+            "/v1/conversations/{}/messages?limit=200",
+            conversation["id"].as_str().unwrap()
+        );
+        app.get(self.owner(), &path).await.expect(200)["data"]
+            .as_array()
+            .unwrap()
+            .clone()
     }
 
     /// Asks for a text to be sent.
     pub async fn send(&self, app: &TestApp, channel: Uuid, to: &str, body: &str) -> Answer {
-        let request = json!({ "channel_id": channel, "to": to, "content": { "type": "text", "body": body } });
+        let request =
+            json!({ "channel_id": channel, "to": to, "content": { "type": "text", "body": body } });
         app.post(self.owner(), "/v1/messages", &request).await
     }
 }

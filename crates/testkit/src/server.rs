@@ -27,18 +27,33 @@ pub(crate) struct Server {
 impl Server {
     pub async fn get() -> Self {
         if let Ok(given) = std::env::var("WASEL_TEST_DATABASE_URL") {
-            let options = given.parse().expect("WASEL_TEST_DATABASE_URL is a postgres:// URL");
-            return Self { options, given: Some(given.parse().unwrap()) };
+            let options = given
+                .parse()
+                .expect("WASEL_TEST_DATABASE_URL is a postgres:// URL");
+            return Self {
+                options,
+                given: Some(given.parse().unwrap()),
+            };
         }
         let directory = directory();
-        let lock = OpenOptions::new().create(true).append(true).open(directory.join("start.lock")).unwrap();
+        let lock = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(directory.join("start.lock"))
+            .unwrap();
         // Held while looking and starting, so that only one process starts it.
-        let _held = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
+        let _held = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
+            .await
+            .unwrap()
+            .unwrap();
         let options = match running(&directory).await {
             Some(options) => options,
             None => start(directory).await,
         };
-        Self { options, given: None }
+        Self {
+            options,
+            given: None,
+        }
     }
 
     /// The address of another database of this server.
@@ -48,10 +63,16 @@ impl Server {
             url.set_path(database);
             return url.to_string();
         }
-        let socket = self.options.get_socket().expect("the private cluster listens on a socket");
+        let socket = self
+            .options
+            .get_socket()
+            .expect("the private cluster listens on a socket");
         let host: String =
             form_urlencoded::byte_serialize(socket.as_os_str().as_encoded_bytes()).collect();
-        format!("postgres://{}@localhost/{database}?host={host}", self.options.get_username())
+        format!(
+            "postgres://{}@localhost/{database}?host={host}",
+            self.options.get_username()
+        )
     }
 }
 
@@ -66,7 +87,10 @@ fn directory() -> PathBuf {
 async fn running(directory: &Path) -> Option<PgConnectOptions> {
     let options = wasel_db::cluster::options_of_running(&directory.join("data"))?;
     // A file left behind by a machine that was switched off names no server.
-    let connection = tokio::time::timeout(PATIENCE, options.connect()).await.ok()?.ok()?;
+    let connection = tokio::time::timeout(PATIENCE, options.connect())
+        .await
+        .ok()?
+        .ok()?;
     connection.close().await.ok()?;
     Some(options)
 }
@@ -75,7 +99,10 @@ async fn running(directory: &Path) -> Option<PgConnectOptions> {
 async fn start(directory: PathBuf) -> PgConnectOptions {
     let (tell, told) = tokio::sync::oneshot::channel();
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let settings = [
                 ("fsync", "off"),
@@ -86,15 +113,24 @@ async fn start(directory: PathBuf) -> PgConnectOptions {
                 ("shared_buffers", "64MB"),
             ];
             let options = ClusterOptions {
-                settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+                settings: settings
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .to_vec(),
                 ..ClusterOptions::new(directory.join("data"))
             };
             let cluster = Cluster::start(options).await;
-            let _ = tell.send(cluster.as_ref().map(Cluster::connect_options).map_err(ToString::to_string));
+            let _ = tell.send(
+                cluster
+                    .as_ref()
+                    .map(Cluster::connect_options)
+                    .map_err(ToString::to_string),
+            );
             if cluster.is_ok() {
                 std::future::pending::<()>().await;
             }
         });
     });
-    told.await.unwrap().unwrap_or_else(|error| panic!("no Postgres for tests (or set WASEL_TEST_DATABASE_URL): {error}"))
+    told.await.unwrap().unwrap_or_else(|error| {
+        panic!("no Postgres for tests (or set WASEL_TEST_DATABASE_URL): {error}")
+    })
 }

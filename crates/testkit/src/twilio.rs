@@ -22,12 +22,20 @@ pub fn signature(auth_token: &str, url: &str, form: &[(&str, &str)]) -> String {
 /// The form as a request body.
 #[must_use]
 pub fn body(form: &[(&str, &str)]) -> String {
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish()
 }
 
 /// An inbound message's parameters.
 #[must_use]
-pub fn inbound<'a>(account: &'a str, from: &'a str, to: &'a str, sid: &'a str, text: &'a str) -> Vec<(&'a str, &'a str)> {
+pub fn inbound<'a>(
+    account: &'a str,
+    from: &'a str,
+    to: &'a str,
+    sid: &'a str,
+    text: &'a str,
+) -> Vec<(&'a str, &'a str)> {
     vec![
         ("AccountSid", account),
         ("ApiVersion", "2010-04-01"),
@@ -45,7 +53,13 @@ pub fn inbound<'a>(account: &'a str, from: &'a str, to: &'a str, sid: &'a str, t
 
 /// A status callback's parameters.
 #[must_use]
-pub fn status<'a>(account: &'a str, from: &'a str, to: &'a str, sid: &'a str, status: &'a str) -> Vec<(&'a str, &'a str)> {
+pub fn status<'a>(
+    account: &'a str,
+    from: &'a str,
+    to: &'a str,
+    sid: &'a str,
+    status: &'a str,
+) -> Vec<(&'a str, &'a str)> {
     let mut form = vec![
         ("AccountSid", account),
         ("ApiVersion", "2010-04-01"),

@@ -17,11 +17,17 @@ async fn the_ranks_of_sql_are_those_of_the_domain() {
     let db = TestDb::new().await;
     let mut connection = db.connect().await;
     for status in MessageStatus::ALL {
-        let rank: Option<i16> =
-            sqlx::query_scalar("SELECT wasel.status_rank($1)").bind(status.as_str()).fetch_one(&mut connection).await.unwrap();
+        let rank: Option<i16> = sqlx::query_scalar("SELECT wasel.status_rank($1)")
+            .bind(status.as_str())
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
         assert_eq!(rank, Some(status.rank()), "{status}");
     }
-    let unknown: Option<i16> = sqlx::query_scalar("SELECT wasel.status_rank('lost')").fetch_one(&mut connection).await.unwrap();
+    let unknown: Option<i16> = sqlx::query_scalar("SELECT wasel.status_rank('lost')")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
     assert_eq!(unknown, None);
 }
 
@@ -46,12 +52,22 @@ fn stories() -> impl Strategy<Value = Story> {
     // Meta says sent, delivered, read, failed; Twilio also queued and sending (progress on our side) and canceled.
     let status = prop::sample::select(vec![Sending, Sent, Failed, Delivered, Read, Cancelled]);
     (1..=2_usize).prop_flat_map(move |attempts| {
-        let said = (0..attempts, status.clone()).prop_map(|(attempt, status)| Said { attempt, status });
+        let said =
+            (0..attempts, status.clone()).prop_map(|(attempt, status)| Said { attempt, status });
         let batches = prop::collection::vec(prop::collection::vec(said, 1..6), 1..6);
         (batches, 0..6_usize, any::<bool>()).prop_map(move |(batches, known_from, concurrent)| {
             // At once means: with the ids known.
-            let known_from = if concurrent { 0 } else { known_from.min(batches.len()) };
-            Story { attempts, batches, known_from, concurrent }
+            let known_from = if concurrent {
+                0
+            } else {
+                known_from.min(batches.len())
+            };
+            Story {
+                attempts,
+                batches,
+                known_from,
+                concurrent,
+            }
         })
     })
 }
@@ -82,7 +98,8 @@ impl Stage {
             "INSERT INTO conversations (org_id, id, channel_id, contact_id) VALUES ($1, $3, $2, $4)",
         ] {
             // Every statement takes the same four; those it does not name are given a type by this.
-            let statement = format!("WITH p AS (SELECT $1::uuid, $2::uuid, $3::uuid, $4::uuid) {statement}");
+            let statement =
+                format!("WITH p AS (SELECT $1::uuid, $2::uuid, $3::uuid, $4::uuid) {statement}");
             sqlx::query(sqlx::AssertSqlSafe(statement))
                 .bind(org)
                 .bind(channel)
@@ -92,7 +109,14 @@ impl Stage {
                 .await
                 .unwrap();
         }
-        Self { db, connection, org, channel, conversation, contact }
+        Self {
+            db,
+            connection,
+            org,
+            channel,
+            conversation,
+            contact,
+        }
     }
 
     /// A message under way with its attempts, whose provider ids are not known yet.
@@ -123,7 +147,10 @@ impl Stage {
                 .unwrap();
             ids.push(id);
         }
-        Sent1 { message, attempts: ids }
+        Sent1 {
+            message,
+            attempts: ids,
+        }
     }
 
     fn updates(&self, sent: &Sent1, batch: &[Said]) -> Vec<StatusUpdate> {
@@ -135,8 +162,10 @@ impl Stage {
                     attempt_id: None,
                     status: said.status,
                     at: at(*said),
-                    error: (said.status == Failed)
-                        .then(|| ProviderError { code: "131026".to_owned(), message: "undeliverable".to_owned() }),
+                    error: (said.status == Failed).then(|| ProviderError {
+                        code: "131026".to_owned(),
+                        message: "undeliverable".to_owned(),
+                    }),
                     detail: Value::Null,
                 };
                 StatusUpdate::new(self.org, self.channel, event)
@@ -209,11 +238,23 @@ fn expected(story: &Story) -> (MessageStatus, Times, Vec<MessageStatus>) {
     let last = story.attempts - 1;
     // The failure of an attempt that was replaced by a newer one is not the message's.
     let counts = |said: &&Said| said.attempt == last || !matches!(said.status, Failed | Cancelled);
-    let status = all.iter().filter(counts).fold(Sending, |status, said| status.advance(said.status));
+    let status = all
+        .iter()
+        .filter(counts)
+        .fold(Sending, |status, said| status.advance(said.status));
     let first = |which: &[MessageStatus]| {
-        all.iter().filter(counts).filter(|said| which.contains(&said.status)).map(|said| at(*said)).min()
+        all.iter()
+            .filter(counts)
+            .filter(|said| which.contains(&said.status))
+            .map(|said| at(*said))
+            .min()
     };
-    let times = [first(&[Sent, Delivered, Read]), first(&[Delivered, Read]), first(&[Read]), first(&[Failed])];
+    let times = [
+        first(&[Sent, Delivered, Read]),
+        first(&[Delivered, Read]),
+        first(&[Read]),
+        first(&[Failed]),
+    ];
     let attempts = (0..story.attempts)
         .map(|attempt| {
             let own = all.iter().filter(|said| said.attempt == attempt);
@@ -225,9 +266,17 @@ fn expected(story: &Story) -> (MessageStatus, Times, Vec<MessageStatus>) {
 
 #[test]
 fn any_interleaving_of_what_providers_say_ends_as_the_domains_fold() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let stage = std::cell::RefCell::new(runtime.block_on(Stage::new()));
-    let mut runner = TestRunner::new(Config { cases: 250, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 250,
+        failure_persistence: None,
+        ..Config::default()
+    });
     runner
         .run(&stories(), |story| {
             let stage = &mut *stage.borrow_mut();

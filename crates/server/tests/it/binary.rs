@@ -22,9 +22,17 @@ pub fn data_dir() -> TempDir {
 /// `wasel` with a data directory and an otherwise empty configuration.
 pub fn wasel(data_dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasel"));
-    command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("WASEL_DATA_DIR", data_dir).env("WASEL_SERVER_LISTEN", "127.0.0.1").env("PORT", "0");
-    command.env("WASEL_LOGGING_FORMAT", "json").stdin(Stdio::null());
+    command
+        .args(args)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .env("WASEL_DATA_DIR", data_dir)
+        .env("WASEL_SERVER_LISTEN", "127.0.0.1")
+        .env("PORT", "0");
+    command
+        .env("WASEL_LOGGING_FORMAT", "json")
+        .stdin(Stdio::null());
     command
 }
 
@@ -37,7 +45,11 @@ pub fn run(command: &mut Command) -> Output {
 #[track_caller]
 pub fn succeed(command: &mut Command) -> String {
     let output = run(command);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -52,7 +64,11 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it says that it is ready.
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let (tell, told) = std::sync::mpsc::channel();
@@ -62,13 +78,24 @@ impl Server {
                 let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
                 if entry["fields"]["message"] == "ready" {
                     // The test may have given up.
-                    drop(tell.send(entry["fields"]["server.address"].as_str().unwrap_or_default().to_owned()));
+                    drop(
+                        tell.send(
+                            entry["fields"]["server.address"]
+                                .as_str()
+                                .unwrap_or_default()
+                                .to_owned(),
+                        ),
+                    );
                 }
                 kept.lock().unwrap().push_str(&(line + "\n"));
             }
         });
         match told.recv_timeout(Duration::from_secs(90)) {
-            Ok(address) => Self { child, base: format!("http://{address}"), log },
+            Ok(address) => Self {
+                child,
+                base: format!("http://{address}"),
+                log,
+            },
             Err(_) => {
                 drop(child.kill());
                 panic!("the server never was ready:\n{}", log.lock().unwrap());
@@ -77,7 +104,11 @@ impl Server {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+        kill(
+            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
+            signal,
+        )
+        .unwrap();
     }
 
     /// Waits for its end.
@@ -87,7 +118,11 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the server does not end:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the server does not end:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }

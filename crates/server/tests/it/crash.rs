@@ -49,7 +49,11 @@ fn declare(data_dir: &Path) {
 
 fn http() -> reqwest::Client {
     drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap()
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(20))
+        .build()
+        .unwrap()
 }
 
 /// Posts webhook `n`; whether it was answered 200.
@@ -57,16 +61,33 @@ async fn post(http: &reqwest::Client, base: &str, n: usize) -> bool {
     // Forty customers, so that conversations are shared and contended.
     let from = format!("2010{:08}", n % 40);
     let body = meta::change(NUMBER, meta::text(&from, &format!("wamid.{n}"), "load")).to_string();
-    let request = http.post(format!("{base}/api/webhooks/whatsapp")).header("x-hub-signature-256", meta::signature(SECRET, body.as_bytes()));
-    request.body(body).send().await.is_ok_and(|response| response.status() == 200)
+    let request = http.post(format!("{base}/api/webhooks/whatsapp")).header(
+        "x-hub-signature-256",
+        meta::signature(SECRET, body.as_bytes()),
+    );
+    request
+        .body(body)
+        .send()
+        .await
+        .is_ok_and(|response| response.status() == 200)
 }
 
 /// Posts all webhooks, each once; returns which were acknowledged. `after` is called once so many were.
 async fn load(base: &str, after: usize, then: impl FnOnce() + Send + 'static) -> HashSet<usize> {
-    let (http, next, done) = (http(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (http, next, done) = (
+        http(),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let then = Arc::new(std::sync::Mutex::new(Some(then)));
     let workers = (0..PARALLEL).map(|_| {
-        let (http, base, next, done, then) = (http.clone(), base.to_owned(), next.clone(), done.clone(), then.clone());
+        let (http, base, next, done, then) = (
+            http.clone(),
+            base.to_owned(),
+            next.clone(),
+            done.clone(),
+            then.clone(),
+        );
         tokio::spawn(async move {
             let mut acknowledged = Vec::new();
             loop {
@@ -92,16 +113,24 @@ async fn load(base: &str, after: usize, then: impl FnOnce() + Send + 'static) ->
 }
 
 async fn connect(data_dir: &Path) -> PgConnection {
-    wasel_db::cluster::options_of_running(data_dir).expect("a running cluster").connect().await.unwrap()
+    wasel_db::cluster::options_of_running(data_dir)
+        .expect("a running cluster")
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// The stored messages by their number in the load; panics where one is stored twice.
 async fn stored(connection: &mut PgConnection) -> HashSet<usize> {
-    let ids: Vec<String> = sqlx::query_scalar("SELECT provider_message_id FROM messages WHERE direction = 'inbound'")
-        .fetch_all(connection)
-        .await
-        .unwrap();
-    let numbers: HashSet<usize> = ids.iter().map(|id| id.strip_prefix("wamid.").unwrap().parse().unwrap()).collect();
+    let ids: Vec<String> =
+        sqlx::query_scalar("SELECT provider_message_id FROM messages WHERE direction = 'inbound'")
+            .fetch_all(connection)
+            .await
+            .unwrap();
+    let numbers: HashSet<usize> = ids
+        .iter()
+        .map(|id| id.strip_prefix("wamid.").unwrap().parse().unwrap())
+        .collect();
     assert_eq!(numbers.len(), ids.len(), "a message is stored twice");
     numbers
 }
@@ -115,11 +144,16 @@ async fn assert_consistent(connection: &mut PgConnection) {
     .await
     .unwrap();
     assert_eq!(wrong, 0, "unread counts fit the messages");
-    let logged: i64 = sqlx::query_scalar("SELECT count(*) FROM change_log WHERE table_name = 'messages' AND op = 'INSERT'")
-        .fetch_one(&mut *connection)
+    let logged: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM change_log WHERE table_name = 'messages' AND op = 'INSERT'",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .unwrap();
+    let messages: i64 = sqlx::query_scalar("SELECT count(*) FROM messages")
+        .fetch_one(connection)
         .await
         .unwrap();
-    let messages: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(connection).await.unwrap();
     assert_eq!(logged, messages, "the change log has each message once");
 }
 
@@ -127,11 +161,21 @@ async fn assert_consistent(connection: &mut PgConnection) {
 async fn every_webhook_that_was_acknowledged_is_there_after_the_server_was_killed() {
     let folder = data_dir();
     declare(folder.path());
-    let server = Arc::new(std::sync::Mutex::new(Server::start(&mut wasel(folder.path(), &["serve"]))));
+    let server = Arc::new(std::sync::Mutex::new(Server::start(&mut wasel(
+        folder.path(),
+        &["serve"],
+    ))));
     let base = server.lock().unwrap().base.clone();
     let killed = server.clone();
-    let acknowledged = load(&base, LOAD / 3, move || killed.lock().unwrap().signal(Signal::SIGKILL)).await;
-    assert!(acknowledged.len() >= LOAD / 3 && acknowledged.len() < LOAD, "killed in the middle: {}", acknowledged.len());
+    let acknowledged = load(&base, LOAD / 3, move || {
+        killed.lock().unwrap().signal(Signal::SIGKILL)
+    })
+    .await;
+    assert!(
+        acknowledged.len() >= LOAD / 3 && acknowledged.len() < LOAD,
+        "killed in the middle: {}",
+        acknowledged.len()
+    );
     server.lock().unwrap().wait();
 
     let again = Server::start(&mut wasel(folder.path(), &["serve"]));
@@ -156,23 +200,42 @@ async fn the_server_heals_after_its_postgres_was_killed_and_nothing_acknowledged
     declare(folder.path());
     let server = Server::start(&mut wasel(folder.path(), &["serve"]));
     let pid_file = folder.path().join("postgres/postmaster.pid");
-    let postmaster: i32 = std::fs::read_to_string(pid_file).unwrap().lines().next().unwrap().parse().unwrap();
-    let acknowledged = load(&server.base, LOAD / 3, move || kill(Pid::from_raw(postmaster), Signal::SIGKILL).unwrap()).await;
+    let postmaster: i32 = std::fs::read_to_string(pid_file)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let acknowledged = load(&server.base, LOAD / 3, move || {
+        kill(Pid::from_raw(postmaster), Signal::SIGKILL).unwrap()
+    })
+    .await;
     let http = http();
-    wait_until("the server takes webhooks again", async || post(&http, &server.base, 0).await.then_some(())).await;
+    wait_until("the server takes webhooks again", async || {
+        post(&http, &server.base, 0).await.then_some(())
+    })
+    .await;
     let mut connection = connect(folder.path()).await;
     let kept = stored(&mut connection).await;
     let lost: Vec<_> = acknowledged.difference(&kept).collect();
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
     for n in 0..LOAD {
         if !acknowledged.contains(&n) {
-            wait_until("the repetition is taken", async || post(&http, &server.base, n).await.then_some(())).await;
+            wait_until("the repetition is taken", async || {
+                post(&http, &server.base, n).await.then_some(())
+            })
+            .await;
         }
     }
     assert_eq!(stored(&mut connection).await.len(), LOAD);
     assert_consistent(&mut connection).await;
     // The rest of it is well too.
-    let ready = http.get(format!("{}/readyz", server.base)).send().await.unwrap();
+    let ready = http
+        .get(format!("{}/readyz", server.base))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(ready.status(), 200);
 }
 
@@ -180,13 +243,26 @@ async fn the_server_heals_after_its_postgres_was_killed_and_nothing_acknowledged
 async fn an_orderly_end_under_load_loses_nothing_that_was_acknowledged() {
     let folder = data_dir();
     declare(folder.path());
-    let server = Arc::new(std::sync::Mutex::new(Server::start(&mut wasel(folder.path(), &["serve"]))));
+    let server = Arc::new(std::sync::Mutex::new(Server::start(&mut wasel(
+        folder.path(),
+        &["serve"],
+    ))));
     let base = server.lock().unwrap().base.clone();
     let stopped = server.clone();
-    let acknowledged = load(&base, LOAD / 3, move || stopped.lock().unwrap().signal(Signal::SIGTERM)).await;
+    let acknowledged = load(&base, LOAD / 3, move || {
+        stopped.lock().unwrap().signal(Signal::SIGTERM)
+    })
+    .await;
     let status = server.lock().unwrap().wait();
-    assert!(status.success(), "{status}\n{}", server.lock().unwrap().log());
-    assert!(!folder.path().join("postgres/postmaster.pid").exists(), "its Postgres ended with it");
+    assert!(
+        status.success(),
+        "{status}\n{}",
+        server.lock().unwrap().log()
+    );
+    assert!(
+        !folder.path().join("postgres/postmaster.pid").exists(),
+        "its Postgres ended with it"
+    );
     let _again = Server::start(&mut wasel(folder.path(), &["serve"]));
     let mut connection = connect(folder.path()).await;
     let kept = stored(&mut connection).await;
@@ -203,11 +279,17 @@ fn a_second_server_on_the_same_data_directory_is_told_what_is_wrong() {
     let said = String::from_utf8(second.stderr).unwrap();
     let last = said.lines().last().unwrap();
     assert!(last.contains("in use by another server"), "{said}");
-    assert!(last.contains(&folder.path().canonicalize().unwrap().display().to_string()), "{said}");
+    assert!(
+        last.contains(&folder.path().canonicalize().unwrap().display().to_string()),
+        "{said}"
+    );
     // A command beside the running server is another matter.
     let file = folder.path().join("empty.toml");
     std::fs::write(&file, "").unwrap();
-    succeed(&mut wasel(folder.path(), &["apply", file.to_str().unwrap()]));
+    succeed(&mut wasel(
+        folder.path(),
+        &["apply", file.to_str().unwrap()],
+    ));
     drop(first);
 }
 
@@ -215,13 +297,23 @@ fn a_second_server_on_the_same_data_directory_is_told_what_is_wrong() {
 async fn a_server_killed_between_sending_and_recording_does_not_send_again() {
     let folder = data_dir();
     declare(folder.path());
-    let simulator = Simulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+    let simulator = Simulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .await
+        .unwrap();
     // The simulated Meta calls back at the address it was told: the port must outlive the process.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let serve = || {
         let mut command = wasel(folder.path(), &["serve"]);
-        command.env("PORT", port.to_string()).env("META_GRAPH_BASE", simulator.meta_base());
-        command.env("WASEL_OUTBOX_LEASE", "1s").env("OUTBOX_RECONCILE_WAIT", "30s");
+        command
+            .env("PORT", port.to_string())
+            .env("META_GRAPH_BASE", simulator.meta_base());
+        command
+            .env("WASEL_OUTBOX_LEASE", "1s")
+            .env("OUTBOX_RECONCILE_WAIT", "30s");
         command
     };
     let world = simulator.world();
@@ -236,12 +328,21 @@ async fn a_server_killed_between_sending_and_recording_does_not_send_again() {
         )
         .unwrap();
     let mut server = Server::start(&mut serve());
-    let token = succeed(&mut wasel(folder.path(), &["token", "--org", "a", "--email", "owner@a.test"]));
+    let token = succeed(&mut wasel(
+        folder.path(),
+        &["token", "--org", "a", "--email", "owner@a.test"],
+    ));
     let token = token.trim();
     let http = http();
-    world.send_as_customer(CustomerSend::text(NUMBER, "+201001234567", "hi")).unwrap();
+    world
+        .send_as_customer(CustomerSend::text(NUMBER, "+201001234567", "hi"))
+        .unwrap();
     let ask = async |path: &str| -> Value {
-        let response = http.get(format!("http://127.0.0.1:{port}{path}")).bearer_auth(token).send().await;
+        let response = http
+            .get(format!("http://127.0.0.1:{port}{path}"))
+            .bearer_auth(token)
+            .send()
+            .await;
         match response {
             Ok(response) => response.json().await.unwrap_or(Value::Null),
             Err(_) => Value::Null,
@@ -255,7 +356,10 @@ async fn a_server_killed_between_sending_and_recording_does_not_send_again() {
     // Taken at once, answered too late for this process.
     let mut slow = Fault::next(FaultKind::DelayAnswer, 1);
     slow.delay_ms = Some(60_000);
-    world.set_faults(FaultPlan { seed: 0, faults: vec![slow] });
+    world.set_faults(FaultPlan {
+        seed: 0,
+        faults: vec![slow],
+    });
     let mut settings = world.settings();
     settings.delivered_after_ms = Some(300);
     world.set_settings(settings);
@@ -269,13 +373,19 @@ async fn a_server_killed_between_sending_and_recording_does_not_send_again() {
         .json()
         .await
         .unwrap();
-    wait_until("the provider has it", async || (!world.accepted().is_empty()).then_some(())).await;
+    wait_until("the provider has it", async || {
+        (!world.accepted().is_empty()).then_some(())
+    })
+    .await;
     server.signal(Signal::SIGKILL);
     server.wait();
 
     let _again = Server::start(&mut serve());
     let path = format!("/v1/messages/{}", sent["id"].as_str().unwrap());
-    wait_until("the callback settles it", async || (ask(&path).await["status"] == "delivered").then_some(())).await;
+    wait_until("the callback settles it", async || {
+        (ask(&path).await["status"] == "delivered").then_some(())
+    })
+    .await;
     assert_eq!(world.accepted().len(), 1, "sent once");
     assert!(world.double_sends().is_empty());
 }

@@ -10,44 +10,137 @@ use wasel_testkit::{TestApp, meta};
 const COLUMNS: [(&str, &[&str]); 7] = [
     (
         "whatsapp_conversations",
-        &["id", "phone_number", "status", "last_message_at", "unread_count", "assigned_to", "notes", "tags", "patient_id"],
+        &[
+            "id",
+            "phone_number",
+            "status",
+            "last_message_at",
+            "unread_count",
+            "assigned_to",
+            "notes",
+            "tags",
+            "patient_id",
+        ],
     ),
     (
         "whatsapp_messages",
         &[
             // S0.3
-            "content", "message_type", "direction", "status", "created_at", "delivered_at", "read_at", "conversation_id",
+            "content",
+            "message_type",
+            "direction",
+            "status",
+            "created_at",
+            "delivered_at",
+            "read_at",
+            "conversation_id",
             // S2.6
-            "id", "sender_id", "recipient_phone", "message_content", "message_sid", "error_code", "error_message", "media_url",
-            "request_id", "sent_at", "failed_at",
+            "id",
+            "sender_id",
+            "recipient_phone",
+            "message_content",
+            "message_sid",
+            "error_code",
+            "error_message",
+            "media_url",
+            "request_id",
+            "sent_at",
+            "failed_at",
             // S4.3
-            "org_id", "session_id", "recipient_name", "message_body", "template_name", "template_params", "whatsapp_message_id",
-            "retry_count", "sent_by", "trigger_type", "related_entity_id", "scheduled_at", "updated_at",
+            "org_id",
+            "session_id",
+            "recipient_name",
+            "message_body",
+            "template_name",
+            "template_params",
+            "whatsapp_message_id",
+            "retry_count",
+            "sent_by",
+            "trigger_type",
+            "related_entity_id",
+            "scheduled_at",
+            "updated_at",
         ],
     ),
     (
         "chat_conversations",
         &[
-            "id", "user_id", "waba_id", "phone_number_id", "customer_phone", "customer_name", "customer_profile_pic", "last_message",
-            "last_message_time", "unread_count", "status", "created_at", "updated_at",
+            "id",
+            "user_id",
+            "waba_id",
+            "phone_number_id",
+            "customer_phone",
+            "customer_name",
+            "customer_profile_pic",
+            "last_message",
+            "last_message_time",
+            "unread_count",
+            "status",
+            "created_at",
+            "updated_at",
         ],
     ),
     (
         "chat_messages",
         &[
-            "id", "conversation_id", "message_id", "wa_message_id", "content", "message_type", "media_url", "media_caption", "sender",
-            "status", "timestamp", "metadata", "created_at",
+            "id",
+            "conversation_id",
+            "message_id",
+            "wa_message_id",
+            "content",
+            "message_type",
+            "media_url",
+            "media_caption",
+            "sender",
+            "status",
+            "timestamp",
+            "metadata",
+            "created_at",
         ],
     ),
     (
         "message_logs",
         &[
-            "id", "request_id", "recipient", "message_type", "message_content", "provider", "status", "external_id", "metadata",
-            "sender_id", "media_url", "sent_at", "delivered_at", "read_at", "failed_at", "error_code", "error_message",
+            "id",
+            "request_id",
+            "recipient",
+            "message_type",
+            "message_content",
+            "provider",
+            "status",
+            "external_id",
+            "metadata",
+            "sender_id",
+            "media_url",
+            "sent_at",
+            "delivered_at",
+            "read_at",
+            "failed_at",
+            "error_code",
+            "error_message",
         ],
     ),
-    ("waba_accounts", &["waba_id", "user_id", "owner_business_id", "access_token", "created_at"]),
-    ("phone_numbers", &["id", "waba_id", "phone_number_id", "display_phone_number", "verified_name", "is_registered"]),
+    (
+        "waba_accounts",
+        &[
+            "waba_id",
+            "user_id",
+            "owner_business_id",
+            "access_token",
+            "created_at",
+        ],
+    ),
+    (
+        "phone_numbers",
+        &[
+            "id",
+            "waba_id",
+            "phone_number_id",
+            "display_phone_number",
+            "verified_name",
+            "is_registered",
+        ],
+    ),
 ];
 
 #[tokio::test]
@@ -62,7 +155,10 @@ async fn every_column_the_documents_name_is_there() {
         .await
         .unwrap();
         for column in columns {
-            assert!(there.iter().any(|name| name == column), "{view}.{column} is missing in {there:?}");
+            assert!(
+                there.iter().any(|name| name == column),
+                "{view}.{column} is missing in {there:?}"
+            );
         }
     }
 }
@@ -71,13 +167,35 @@ async fn every_column_the_documents_name_is_there() {
 async fn the_views_show_the_documents_words_and_the_feed_has_the_same_shapes() {
     let app = TestApp::start().await;
     let org = app.org("a").await;
-    app.meta_webhook(&org, &meta::change(&org.phone_number_id, meta::text("201001234567", "wamid.1", "hello"))).await.expect(200);
-    let media = CustomerMedia { caption: Some("the bill".to_owned()), ..CustomerMedia::default() };
-    app.world().send_as_customer(CustomerSend::new(&org.phone_number_id, "+201001234567", Content::Image(media))).unwrap();
-    app.wait_count("SELECT count(*) FROM media WHERE status = 'stored'", 1).await;
+    app.meta_webhook(
+        &org,
+        &meta::change(
+            &org.phone_number_id,
+            meta::text("201001234567", "wamid.1", "hello"),
+        ),
+    )
+    .await
+    .expect(200);
+    let media = CustomerMedia {
+        caption: Some("the bill".to_owned()),
+        ..CustomerMedia::default()
+    };
+    app.world()
+        .send_as_customer(CustomerSend::new(
+            &org.phone_number_id,
+            "+201001234567",
+            Content::Image(media),
+        ))
+        .unwrap();
+    app.wait_count("SELECT count(*) FROM media WHERE status = 'stored'", 1)
+        .await;
     for (channel, body) in [(org.whatsapp, "by Meta"), (org.sms, "by SMS")] {
-        let sent = org.send(&app, channel, "+201001234567", body).await.expect(202);
-        app.wait_status(org.owner(), sent["id"].as_str().unwrap(), "delivered").await;
+        let sent = org
+            .send(&app, channel, "+201001234567", body)
+            .await
+            .expect(202);
+        app.wait_status(org.owner(), sent["id"].as_str().unwrap(), "delivered")
+            .await;
     }
     app.wait_count("SELECT count(*) FROM outbox", 0).await;
 
@@ -85,8 +203,12 @@ async fn the_views_show_the_documents_words_and_the_feed_has_the_same_shapes() {
         .fetch_all(&app.owner)
         .await
         .unwrap();
-    let words: Vec<[String; 4]> =
-        log.iter().map(|row| ["message_type", "provider", "status", "recipient"].map(|column| row.get(column))).collect();
+    let words: Vec<[String; 4]> = log
+        .iter()
+        .map(|row| {
+            ["message_type", "provider", "status", "recipient"].map(|column| row.get(column))
+        })
+        .collect();
     assert_eq!(
         words,
         [
@@ -107,7 +229,10 @@ async fn the_views_show_the_documents_words_and_the_feed_has_the_same_shapes() {
         .await
         .unwrap();
     assert_eq!(number, org.phone_number_id);
-    let token: Option<String> = sqlx::query_scalar("SELECT access_token FROM waba_accounts").fetch_one(&app.owner).await.unwrap();
+    let token: Option<String> = sqlx::query_scalar("SELECT access_token FROM waba_accounts")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
     assert_eq!(token, None, "sealed, never shown");
 
     // The newest logged row of each record, in the feed's shape, equals the row of the view.
@@ -120,12 +245,19 @@ async fn the_views_show_the_documents_words_and_the_feed_has_the_same_shapes() {
         .fetch_all(&mut *tx)
         .await
         .unwrap();
-        let mut fed: Vec<Value> =
-            list_shaped(&mut tx, name, &newest).await.unwrap().into_iter().map(|(_, shape)| shape).collect();
-        let mut seen: Vec<Value> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT to_jsonb(v) FROM {} v", name.name)))
-            .fetch_all(&mut *tx)
+        let mut fed: Vec<Value> = list_shaped(&mut tx, name, &newest)
             .await
-            .unwrap();
+            .unwrap()
+            .into_iter()
+            .map(|(_, shape)| shape)
+            .collect();
+        let mut seen: Vec<Value> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "SELECT to_jsonb(v) FROM {} v",
+            name.name
+        )))
+        .fetch_all(&mut *tx)
+        .await
+        .unwrap();
         assert!(!seen.is_empty(), "{}", name.name);
         fed.sort_by_key(|shape| shape["id"].to_string());
         seen.sort_by_key(|shape| shape["id"].to_string());

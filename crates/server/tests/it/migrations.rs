@@ -13,7 +13,10 @@ use crate::binary::{Server, data_dir, succeed, wasel};
 /// The files, in order.
 fn files() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../db/migrations");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     assert!(files.len() >= 8);
     files
@@ -22,13 +25,24 @@ fn files() -> Vec<PathBuf> {
 #[track_caller]
 fn psql(url: &str, arguments: &[&str]) -> String {
     let output = Command::new("psql")
-        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1"])
+        .args([
+            "--no-psqlrc",
+            "--quiet",
+            "--tuples-only",
+            "--no-align",
+            "--set",
+            "ON_ERROR_STOP=1",
+        ])
         .arg(url)
         .args(arguments)
         .env("PGOPTIONS", "-c client_min_messages=warning")
         .output()
         .expect("psql, of the same package as Postgres");
-    assert!(output.status.success(), "psql {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "psql {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -66,9 +80,17 @@ async fn schema(connection: &mut PgConnection) -> Vec<String> {
 }
 
 fn assert_same(one: &[String], other: &[String], what: &str) {
-    let only = |a: &[String], b: &[String]| a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>();
+    let only = |a: &[String], b: &[String]| {
+        a.iter()
+            .filter(|line| !b.contains(line))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     let (left, right) = (only(one, other), only(other, one));
-    assert!(left.is_empty() && right.is_empty(), "{what}\nonly before: {left:#?}\nonly after: {right:#?}");
+    assert!(
+        left.is_empty() && right.is_empty(),
+        "{what}\nonly before: {left:#?}\nonly after: {right:#?}"
+    );
     assert!(one.len() > 400, "{}", one.len());
 }
 
@@ -79,7 +101,10 @@ async fn applied_twice_by_the_server_the_schema_stays_the_same() {
     let mut connection = db.connect().await;
     let first = schema(&mut connection).await;
     // As after a restore of the data without the record of what was applied.
-    connection.execute("DELETE FROM wasel.schema_migrations").await.unwrap();
+    connection
+        .execute("DELETE FROM wasel.schema_migrations")
+        .await
+        .unwrap();
     wasel_db::migrate(&db.options()).await.unwrap();
     wasel_db::migrate(&db.options()).await.unwrap();
     assert_same(&first, &schema(&mut connection).await, "applied twice");
@@ -99,8 +124,16 @@ async fn applied_twice_with_psql_the_schema_is_what_the_server_makes() {
     psql_all(&by_psql.url());
     let first = schema(&mut by_psql.connect().await).await;
     psql_all(&by_psql.url());
-    assert_same(&first, &schema(&mut by_psql.connect().await).await, "twice with psql");
-    assert_same(&first, &schema(&mut by_server.connect().await).await, "with psql and with the server");
+    assert_same(
+        &first,
+        &schema(&mut by_psql.connect().await).await,
+        "twice with psql",
+    );
+    assert_same(
+        &first,
+        &schema(&mut by_server.connect().await).await,
+        "with psql and with the server",
+    );
     // And the server goes on from there.
     wasel_db::migrate(&by_psql.options()).await.unwrap();
 }
@@ -110,10 +143,18 @@ async fn the_printed_schema_applies_with_psql() {
     let db = TestDb::empty().await;
     let folder = data_dir();
     let script = folder.path().join("schema.sql");
-    std::fs::write(&script, succeed(&mut wasel(folder.path(), &["migrate", "--print"]))).unwrap();
+    std::fs::write(
+        &script,
+        succeed(&mut wasel(folder.path(), &["migrate", "--print"])),
+    )
+    .unwrap();
     psql(&db.url(), &["--file", script.to_str().unwrap()]);
     let by_server = TestDb::new().await;
-    assert_same(&schema(&mut db.connect().await).await, &schema(&mut by_server.connect().await).await, "printed");
+    assert_same(
+        &schema(&mut db.connect().await).await,
+        &schema(&mut by_server.connect().await).await,
+        "printed",
+    );
 }
 
 /// A Postgres of this test's own, because roles belong to the whole of it.
@@ -129,11 +170,19 @@ impl Bare {
             settings: vec![("fsync".to_owned(), "off".to_owned())],
             ..ClusterOptions::new(folder.path().join("bare"))
         };
-        Self { cluster: Cluster::start(options).await.unwrap(), folder }
+        Self {
+            cluster: Cluster::start(options).await.unwrap(),
+            folder,
+        }
     }
 
     async fn superuser(&self, database: &str) -> PgConnection {
-        self.cluster.connect_options().database(database).connect().await.unwrap()
+        self.cluster
+            .connect_options()
+            .database(database)
+            .connect()
+            .await
+            .unwrap()
     }
 
     fn url(&self, user: &str, database: &str) -> String {
@@ -170,12 +219,17 @@ impl Bare {
         .unwrap();
         let url = self.url(user, database);
         succeed(wasel(&data, &["apply", file.to_str().unwrap()]).env("DATABASE_URL", &url));
-        let token = succeed(wasel(&data, &["token", "--org", "a", "--email", "agent@a.test"]).env("DATABASE_URL", &url));
+        let token = succeed(
+            wasel(&data, &["token", "--org", "a", "--email", "agent@a.test"])
+                .env("DATABASE_URL", &url),
+        );
         let server = Server::start(wasel(&data, &["serve"]).env("DATABASE_URL", &url));
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let body = meta::change("100", meta::text("201001234567", "wamid.1", "hello")).to_string();
-        let signed = http.post(format!("{}/api/webhooks/whatsapp", server.base)).header("x-hub-signature-256", meta::signature("s", body.as_bytes()));
+        let signed = http
+            .post(format!("{}/api/webhooks/whatsapp", server.base))
+            .header("x-hub-signature-256", meta::signature("s", body.as_bytes()));
         let response = signed.body(body).send().await.unwrap();
         assert_eq!(response.status(), 200, "{}", server.log());
         let list: serde_json::Value = http
@@ -187,9 +241,24 @@ impl Bare {
             .json()
             .await
             .unwrap();
-        assert_eq!(list["data"][0]["last_message"], "hello", "{list}\n{}", server.log());
-        let path = format!("{}/v1/conversations/{}", server.base, list["data"][0]["id"].as_str().unwrap());
-        let changed = http.patch(path).bearer_auth(token.trim()).json(&serde_json::json!({ "notes": "x" })).send().await.unwrap();
+        assert_eq!(
+            list["data"][0]["last_message"],
+            "hello",
+            "{list}\n{}",
+            server.log()
+        );
+        let path = format!(
+            "{}/v1/conversations/{}",
+            server.base,
+            list["data"][0]["id"].as_str().unwrap()
+        );
+        let changed = http
+            .patch(path)
+            .bearer_auth(token.trim())
+            .json(&serde_json::json!({ "notes": "x" }))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(changed.status(), 200, "{}", server.log());
     }
 }
@@ -200,14 +269,26 @@ async fn an_owner_who_is_no_superuser_but_may_make_roles_is_enough_whatever_the_
     let mut superuser = bare.superuser("wasel").await;
     // One named as the schema is, which Postgres would look into first.
     for user in ["somebody", "wasel"] {
-        superuser.execute(AssertSqlSafe(format!("CREATE ROLE {user} LOGIN CREATEROLE"))).await.unwrap();
-        superuser.execute(AssertSqlSafe(format!("CREATE DATABASE db_{user} OWNER {user}"))).await.unwrap();
-        bare.works_for(user, &format!("db_{user}")).await;
-        psql_all(&bare.url(user, &format!("db_{user}")));
-        let tables: Vec<String> = sqlx::query_scalar("SELECT schemaname::text FROM pg_tables WHERE tablename = 'messages'")
-            .fetch_all(&mut bare.superuser(&format!("db_{user}")).await)
+        superuser
+            .execute(AssertSqlSafe(format!(
+                "CREATE ROLE {user} LOGIN CREATEROLE"
+            )))
             .await
             .unwrap();
+        superuser
+            .execute(AssertSqlSafe(format!(
+                "CREATE DATABASE db_{user} OWNER {user}"
+            )))
+            .await
+            .unwrap();
+        bare.works_for(user, &format!("db_{user}")).await;
+        psql_all(&bare.url(user, &format!("db_{user}")));
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT schemaname::text FROM pg_tables WHERE tablename = 'messages'",
+        )
+        .fetch_all(&mut bare.superuser(&format!("db_{user}")).await)
+        .await
+        .unwrap();
         assert_eq!(tables, ["public"], "{user}");
     }
     bare.cluster.stop().await.unwrap();
@@ -251,10 +332,16 @@ async fn on_a_supabase_project_the_roles_and_functions_that_are_there_stay_as_th
     }
     let auth = "SELECT array_agg(format('%s %s %s', p.proname, md5(p.prosrc), p.proowner::regrole) ORDER BY 1)
                 FROM pg_proc p WHERE p.pronamespace = 'auth'::regnamespace";
-    let before: Vec<String> = sqlx::query_scalar(auth).fetch_one(&mut project).await.unwrap();
+    let before: Vec<String> = sqlx::query_scalar(auth)
+        .fetch_one(&mut project)
+        .await
+        .unwrap();
     psql_all(&bare.url("owner", "project"));
     psql_all(&bare.url("owner", "project"));
-    let after: Vec<String> = sqlx::query_scalar(auth).fetch_one(&mut project).await.unwrap();
+    let after: Vec<String> = sqlx::query_scalar(auth)
+        .fetch_one(&mut project)
+        .await
+        .unwrap();
     assert_eq!(before, after);
     bare.works_for("owner", "project").await;
     // The project's open defaults do not hold for ours.

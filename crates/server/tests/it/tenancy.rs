@@ -26,24 +26,62 @@ const SECRET_TEXT: &str = "a text that only A may see";
 
 /// Fills A with one of everything.
 async fn fill(app: &TestApp, org: &Org) -> Rows {
-    app.meta_webhook(org, &meta::change(&org.phone_number_id, meta::text("201001234567", "wamid.a", SECRET_TEXT))).await.expect(200);
-    let media = CustomerMedia { caption: Some(SECRET_TEXT.to_owned()), ..CustomerMedia::default() };
-    app.world().send_as_customer(CustomerSend::new(&org.phone_number_id, NUMBER, Content::Image(media))).unwrap();
-    app.wait_count("SELECT count(*) FROM media WHERE status = 'stored'", 1).await;
-    app.meta_webhook_signed(&org.app_secret, b"{".to_vec()).await.expect(200);
+    app.meta_webhook(
+        org,
+        &meta::change(
+            &org.phone_number_id,
+            meta::text("201001234567", "wamid.a", SECRET_TEXT),
+        ),
+    )
+    .await
+    .expect(200);
+    let media = CustomerMedia {
+        caption: Some(SECRET_TEXT.to_owned()),
+        ..CustomerMedia::default()
+    };
+    app.world()
+        .send_as_customer(CustomerSend::new(
+            &org.phone_number_id,
+            NUMBER,
+            Content::Image(media),
+        ))
+        .unwrap();
+    app.wait_count("SELECT count(*) FROM media WHERE status = 'stored'", 1)
+        .await;
+    app.meta_webhook_signed(&org.app_secret, b"{".to_vec())
+        .await
+        .expect(200);
     let conversation = org.conversation(app).await;
-    let sent = org.send(app, org.whatsapp, NUMBER, SECRET_TEXT).await.expect(202);
-    app.wait_status(org.owner(), sent["id"].as_str().unwrap(), "delivered").await;
+    let sent = org
+        .send(app, org.whatsapp, NUMBER, SECRET_TEXT)
+        .await
+        .expect(202);
+    app.wait_status(org.owner(), sent["id"].as_str().unwrap(), "delivered")
+        .await;
     let reaction = json!({ "messages": [{ "from": "201001234567", "id": "wamid.r", "timestamp": "1749416383",
         "type": "reaction", "reaction": { "message_id": "wamid.a", "emoji": "👍" } }] });
-    app.meta_webhook(org, &meta::change(&org.phone_number_id, reaction)).await.expect(200);
-    let stop = meta::change(&org.phone_number_id, meta::text("201001234568", "wamid.s", "STOP"));
+    app.meta_webhook(org, &meta::change(&org.phone_number_id, reaction))
+        .await
+        .expect(200);
+    let stop = meta::change(
+        &org.phone_number_id,
+        meta::text("201001234568", "wamid.s", "STOP"),
+    );
     app.meta_webhook(org, &stop).await.expect(200);
-    let early = meta::change(&org.phone_number_id, meta::status("201001234567", "wamid.unknown", "sent", 1_749_416_383));
+    let early = meta::change(
+        &org.phone_number_id,
+        meta::status("201001234567", "wamid.unknown", "sent", 1_749_416_383),
+    );
     app.meta_webhook(org, &early).await.expect(200);
-    let media: Uuid = sqlx::query_scalar("SELECT id FROM media").fetch_one(&app.owner).await.unwrap();
+    let media: Uuid = sqlx::query_scalar("SELECT id FROM media")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
     let event: Uuid =
-        sqlx::query_scalar("SELECT id FROM webhook_events WHERE outcome = 'dead_letter'").fetch_one(&app.owner).await.unwrap();
+        sqlx::query_scalar("SELECT id FROM webhook_events WHERE outcome = 'dead_letter'")
+            .fetch_one(&app.owner)
+            .await
+            .unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     Rows {
         conversation: text(&conversation["id"]),
@@ -65,7 +103,11 @@ enum Case {
 }
 
 /// Every route of the document. A route may have several cases.
-fn cases(a: &Org, b_conversation: &str, rows: &Rows) -> Vec<(&'static str, &'static str, String, Case)> {
+fn cases(
+    a: &Org,
+    b_conversation: &str,
+    rows: &Rows,
+) -> Vec<(&'static str, &'static str, String, Case)> {
     use Case::{Closed, Never, Open};
     let none = || Value::Null;
     let text = || json!({ "type": "text", "body": "x" });
@@ -74,62 +116,327 @@ fn cases(a: &Org, b_conversation: &str, rows: &Rows) -> Vec<(&'static str, &'sta
     const LIST: &[u16] = &[200];
     const GONE: &[u16] = &[404];
     vec![
-        ("get", "/v1/changes", same("/v1/changes?after=0"), Closed("a list", none(), LIST)),
-        ("get", "/v1/conversations", same("/v1/conversations"), Closed("a list", none(), LIST)),
-        ("get", "/v1/conversations", format!("/v1/conversations?channel_id={}&contact_id={}", a.whatsapp, rows.contact), Closed("a list", none(), LIST)),
-        ("get", "/v1/conversations", format!("/v1/conversations?assigned_to={}", a.people.owner), Closed("a list", none(), LIST)),
-        ("get", "/v1/conversations/{id}", format!("/v1/conversations/{conversation}"), Closed("by id", none(), GONE)),
-        ("patch", "/v1/conversations/{id}", format!("/v1/conversations/{conversation}"), Closed("by id", json!({ "notes": "x" }), GONE)),
-        ("patch", "/v1/conversations/{id}", format!("/v1/conversations/{b_conversation}"), Never("A's person", json!({ "assigned_to": a.people.owner }), &[400])),
-        ("get", "/v1/conversations/{id}/messages", format!("/v1/conversations/{conversation}/messages"), Closed("by id", none(), GONE)),
-        ("post", "/v1/conversations/{id}/read", format!("/v1/conversations/{conversation}/read"), Closed("by id", json!({}), GONE)),
-        ("post", "/v1/messages", same("/v1/messages"), Closed("A's conversation", json!({ "conversation_id": conversation, "content": text() }), GONE)),
-        ("post", "/v1/messages", same("/v1/messages"), Closed("A's channel", json!({ "channel_id": a.sms, "to": NUMBER, "content": text() }), GONE)),
-        ("post", "/v1/messages", same("/v1/messages"), Never("quoting A", json!({ "conversation_id": b_conversation, "content": text(), "reply_to": message }), GONE)),
-        ("get", "/v1/messages/{id}", format!("/v1/messages/{message}"), Closed("by id", none(), GONE)),
-        ("get", "/v1/webhook-events", same("/v1/webhook-events"), Closed("a list", none(), LIST)),
-        ("post", "/v1/webhook-events/{id}/replay", format!("/v1/webhook-events/{}/replay", rows.event), Closed("by id", json!({}), GONE)),
-        ("get", "/v1/channels", same("/v1/channels"), Closed("a list", none(), LIST)),
-        ("get", "/v1/channels/{id}", format!("/v1/channels/{}", a.whatsapp), Closed("by id", none(), GONE)),
-        ("get", "/v1/contacts", format!("/v1/contacts?search={}", &NUMBER[1..]), Closed("a search", none(), LIST)),
-        ("get", "/v1/contacts/{id}", format!("/v1/contacts/{}", rows.contact), Closed("by id", none(), GONE)),
-        ("get", "/v1/media/{id}", format!("/v1/media/{}", rows.media), Closed("by id", none(), GONE)),
-        ("get", "/api/live-chat/conversations", format!("/api/live-chat/conversations?phone_number_id={}", a.phone_number_id), Closed("A's number", none(), LIST)),
-        ("get", "/api/live-chat/conversations", format!("/api/live-chat/conversations?user_id={}", a.people.owner), Closed("A's person", none(), LIST)),
-        ("get", "/api/live-chat/messages", format!("/api/live-chat/messages?conversation_id={conversation}"), Closed("by id", none(), GONE)),
-        ("post", "/api/live-chat/send-message", same("/api/live-chat/send-message"), Closed("A's conversation", json!({ "conversation_id": conversation, "message": "x" }), GONE)),
-        ("post", "/api/live-chat/send-message", same("/api/live-chat/send-message"), Closed("A's number", json!({ "phone_number_id": a.phone_number_id, "to": NUMBER, "message": "x" }), GONE)),
-        ("post", "/api/messages/send", same("/api/messages/send"), Closed("A's name", json!({ "org_id": a.id, "recipient": NUMBER, "message": "x" }), &[403])),
-        ("post", "/api/messages/send", same("/api/messages/send"), Closed("A's channel", json!({ "channel_id": a.whatsapp, "recipient": NUMBER, "message": "x" }), GONE)),
-        ("get", "/auth/v1/user", same("/auth/v1/user"), Closed("oneself", none(), LIST)),
-        ("post", "/auth/v1/logout", same("/auth/v1/logout"), Closed("oneself", none(), &[204])),
-        ("post", "/auth/v1/token", String::new(), Open("signing in; tested with the identity")),
-        ("post", "/auth/v1/signup", String::new(), Open("always closed")),
-        ("get", "/auth/v1/.well-known/jwks.json", String::new(), Open("public keys")),
+        (
+            "get",
+            "/v1/changes",
+            same("/v1/changes?after=0"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/conversations",
+            same("/v1/conversations"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/conversations",
+            format!(
+                "/v1/conversations?channel_id={}&contact_id={}",
+                a.whatsapp, rows.contact
+            ),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/conversations",
+            format!("/v1/conversations?assigned_to={}", a.people.owner),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/conversations/{id}",
+            format!("/v1/conversations/{conversation}"),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "patch",
+            "/v1/conversations/{id}",
+            format!("/v1/conversations/{conversation}"),
+            Closed("by id", json!({ "notes": "x" }), GONE),
+        ),
+        (
+            "patch",
+            "/v1/conversations/{id}",
+            format!("/v1/conversations/{b_conversation}"),
+            Never(
+                "A's person",
+                json!({ "assigned_to": a.people.owner }),
+                &[400],
+            ),
+        ),
+        (
+            "get",
+            "/v1/conversations/{id}/messages",
+            format!("/v1/conversations/{conversation}/messages"),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/conversations/{id}/read",
+            format!("/v1/conversations/{conversation}/read"),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/v1/messages",
+            same("/v1/messages"),
+            Closed(
+                "A's conversation",
+                json!({ "conversation_id": conversation, "content": text() }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/messages",
+            same("/v1/messages"),
+            Closed(
+                "A's channel",
+                json!({ "channel_id": a.sms, "to": NUMBER, "content": text() }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/messages",
+            same("/v1/messages"),
+            Never(
+                "quoting A",
+                json!({ "conversation_id": b_conversation, "content": text(), "reply_to": message }),
+                GONE,
+            ),
+        ),
+        (
+            "get",
+            "/v1/messages/{id}",
+            format!("/v1/messages/{message}"),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/webhook-events",
+            same("/v1/webhook-events"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/webhook-events/{id}/replay",
+            format!("/v1/webhook-events/{}/replay", rows.event),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "get",
+            "/v1/channels",
+            same("/v1/channels"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/channels/{id}",
+            format!("/v1/channels/{}", a.whatsapp),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/contacts",
+            format!("/v1/contacts?search={}", &NUMBER[1..]),
+            Closed("a search", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/contacts/{id}",
+            format!("/v1/contacts/{}", rows.contact),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/media/{id}",
+            format!("/v1/media/{}", rows.media),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/api/live-chat/conversations",
+            format!(
+                "/api/live-chat/conversations?phone_number_id={}",
+                a.phone_number_id
+            ),
+            Closed("A's number", none(), LIST),
+        ),
+        (
+            "get",
+            "/api/live-chat/conversations",
+            format!("/api/live-chat/conversations?user_id={}", a.people.owner),
+            Closed("A's person", none(), LIST),
+        ),
+        (
+            "get",
+            "/api/live-chat/messages",
+            format!("/api/live-chat/messages?conversation_id={conversation}"),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/api/live-chat/send-message",
+            same("/api/live-chat/send-message"),
+            Closed(
+                "A's conversation",
+                json!({ "conversation_id": conversation, "message": "x" }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/api/live-chat/send-message",
+            same("/api/live-chat/send-message"),
+            Closed(
+                "A's number",
+                json!({ "phone_number_id": a.phone_number_id, "to": NUMBER, "message": "x" }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/api/messages/send",
+            same("/api/messages/send"),
+            Closed(
+                "A's name",
+                json!({ "org_id": a.id, "recipient": NUMBER, "message": "x" }),
+                &[403],
+            ),
+        ),
+        (
+            "post",
+            "/api/messages/send",
+            same("/api/messages/send"),
+            Closed(
+                "A's channel",
+                json!({ "channel_id": a.whatsapp, "recipient": NUMBER, "message": "x" }),
+                GONE,
+            ),
+        ),
+        (
+            "get",
+            "/auth/v1/user",
+            same("/auth/v1/user"),
+            Closed("oneself", none(), LIST),
+        ),
+        (
+            "post",
+            "/auth/v1/logout",
+            same("/auth/v1/logout"),
+            Closed("oneself", none(), &[204]),
+        ),
+        (
+            "post",
+            "/auth/v1/token",
+            String::new(),
+            Open("signing in; tested with the identity"),
+        ),
+        (
+            "post",
+            "/auth/v1/signup",
+            String::new(),
+            Open("always closed"),
+        ),
+        (
+            "get",
+            "/auth/v1/.well-known/jwks.json",
+            String::new(),
+            Open("public keys"),
+        ),
         ("get", "/auth/v1/settings", String::new(), Open("nobody's")),
         ("get", "/auth/v1/health", String::new(), Open("nobody's")),
-        ("get", "/realtime/v1/websocket", String::new(), Open("realtime_shows_each_tenant_its_own_rows_only")),
+        (
+            "get",
+            "/realtime/v1/websocket",
+            String::new(),
+            Open("realtime_shows_each_tenant_its_own_rows_only"),
+        ),
         ("get", "/healthz", String::new(), Open("nobody's")),
         ("get", "/readyz", String::new(), Open("nobody's")),
         ("get", "/api/health", String::new(), Open("nobody's")),
         ("get", "/", String::new(), Open("a page without rows")),
-        ("get", "/page/app.js", String::new(), Open("a page without rows")),
-        ("get", "/page/style.css", String::new(), Open("a page without rows")),
-        ("get", "/page/settings.json", String::new(), Open("a page without rows")),
-        ("get", "/api/webhooks/whatsapp", String::new(), Open("inbound: the handshake")),
-        ("get", "/api/webhooks/whatsapp/{channel_id}", String::new(), Open("inbound: the handshake")),
-        ("post", "/api/webhooks/whatsapp", String::new(), Open("inbound: a_tenant_cannot_write_into_another…")),
-        ("post", "/api/webhooks/whatsapp/{channel_id}", String::new(), Open("inbound: one_channels_own_address_refuses…")),
-        ("post", "/functions/v1/whatsapp-webhook", String::new(), Open("inbound: the same handler")),
-        ("get", "/api/webhooks/twilio", String::new(), Open("inbound: signed")),
-        ("post", "/api/webhooks/twilio", String::new(), Open("inbound: a_tenant_cannot_write_into_another…")),
-        ("post", "/api/webhooks/twilio/{channel_id}", String::new(), Open("inbound: signed")),
-        ("post", "/functions/v1/twilio-delivery-status", String::new(), Open("inbound: signed")),
+        (
+            "get",
+            "/page/app.js",
+            String::new(),
+            Open("a page without rows"),
+        ),
+        (
+            "get",
+            "/page/style.css",
+            String::new(),
+            Open("a page without rows"),
+        ),
+        (
+            "get",
+            "/page/settings.json",
+            String::new(),
+            Open("a page without rows"),
+        ),
+        (
+            "get",
+            "/api/webhooks/whatsapp",
+            String::new(),
+            Open("inbound: the handshake"),
+        ),
+        (
+            "get",
+            "/api/webhooks/whatsapp/{channel_id}",
+            String::new(),
+            Open("inbound: the handshake"),
+        ),
+        (
+            "post",
+            "/api/webhooks/whatsapp",
+            String::new(),
+            Open("inbound: a_tenant_cannot_write_into_another…"),
+        ),
+        (
+            "post",
+            "/api/webhooks/whatsapp/{channel_id}",
+            String::new(),
+            Open("inbound: one_channels_own_address_refuses…"),
+        ),
+        (
+            "post",
+            "/functions/v1/whatsapp-webhook",
+            String::new(),
+            Open("inbound: the same handler"),
+        ),
+        (
+            "get",
+            "/api/webhooks/twilio",
+            String::new(),
+            Open("inbound: signed"),
+        ),
+        (
+            "post",
+            "/api/webhooks/twilio",
+            String::new(),
+            Open("inbound: a_tenant_cannot_write_into_another…"),
+        ),
+        (
+            "post",
+            "/api/webhooks/twilio/{channel_id}",
+            String::new(),
+            Open("inbound: signed"),
+        ),
+        (
+            "post",
+            "/functions/v1/twilio-delivery-status",
+            String::new(),
+            Open("inbound: signed"),
+        ),
     ]
 }
 
 async fn routes(app: &TestApp) -> BTreeSet<(String, String)> {
-    let document = Answer::of(app.request(Method::GET, "/v1/openapi.json")).await.expect(200);
+    let document = Answer::of(app.request(Method::GET, "/v1/openapi.json"))
+        .await
+        .expect(200);
     let mut routes = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
@@ -144,9 +451,23 @@ async fn routes(app: &TestApp) -> BTreeSet<(String, String)> {
 /// Everything A has, as one number: it must not move.
 async fn fingerprint(app: &TestApp, org: Uuid) -> String {
     let mut all = String::new();
-    for table in ["conversations", "messages", "contacts", "channels", "webhook_events", "media", "message_events", "consents"] {
-        let sql = format!("SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t WHERE org_id = '{org}'");
-        let hash: String = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&app.owner).await.unwrap();
+    for table in [
+        "conversations",
+        "messages",
+        "contacts",
+        "channels",
+        "webhook_events",
+        "media",
+        "message_events",
+        "consents",
+    ] {
+        let sql = format!(
+            "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t WHERE org_id = '{org}'"
+        );
+        let hash: String = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&app.owner)
+            .await
+            .unwrap();
         all.push_str(&hash);
     }
     all
@@ -157,57 +478,126 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
     let app = TestApp::start().await;
     let (a, b) = (app.org("a").await, app.org("b").await);
     let rows = fill(&app, &a).await;
-    app.meta_webhook(&b, &meta::change(&b.phone_number_id, meta::text("4477001234567", "wamid.b", "hello b"))).await.expect(200);
-    let b_conversation = b.conversation(&app).await["id"].as_str().unwrap().to_owned();
+    app.meta_webhook(
+        &b,
+        &meta::change(
+            &b.phone_number_id,
+            meta::text("4477001234567", "wamid.b", "hello b"),
+        ),
+    )
+    .await
+    .expect(200);
+    let b_conversation = b.conversation(&app).await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let cases = cases(&a, &b_conversation, &rows);
 
-    let covered: BTreeSet<(String, String)> = cases.iter().map(|(m, p, ..)| ((*m).to_owned(), (*p).to_owned())).collect();
-    assert_eq!(routes(&app).await, covered, "left: routes of the document; right: routes with a case here");
+    let covered: BTreeSet<(String, String)> = cases
+        .iter()
+        .map(|(m, p, ..)| ((*m).to_owned(), (*p).to_owned()))
+        .collect();
+    assert_eq!(
+        routes(&app).await,
+        covered,
+        "left: routes of the document; right: routes with a case here"
+    );
 
     let ids = [a.id, a.whatsapp, a.sms, a.twilio_whatsapp, a.people.owner].map(|id| id.to_string());
-    let traces: Vec<&str> = [SECRET_TEXT, NUMBER, a.phone_number_id.as_str(), &rows.conversation, &rows.contact, &rows.message, &rows.media, &rows.event]
-        .into_iter()
-        .chain(ids.iter().map(String::as_str))
-        .collect();
+    let traces: Vec<&str> = [
+        SECRET_TEXT,
+        NUMBER,
+        a.phone_number_id.as_str(),
+        &rows.conversation,
+        &rows.contact,
+        &rows.message,
+        &rows.media,
+        &rows.event,
+    ]
+    .into_iter()
+    .chain(ids.iter().map(String::as_str))
+    .collect();
     let before = fingerprint(&app, a.id).await;
-    let ask = async |token: Option<&str>, org: Option<Uuid>, method: &str, path: &str, body: &Value| {
-        let method: Method = method.to_uppercase().parse().unwrap();
-        let mut request = app.request(method, path);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(org) = org {
-            request = request.header("x-org-id", org.to_string());
-        }
-        Answer::of(if body.is_null() { request } else { request.json(body) }).await
-    };
+    let ask =
+        async |token: Option<&str>, org: Option<Uuid>, method: &str, path: &str, body: &Value| {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let mut request = app.request(method, path);
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            if let Some(org) = org {
+                request = request.header("x-org-id", org.to_string());
+            }
+            Answer::of(if body.is_null() {
+                request
+            } else {
+                request.json(body)
+            })
+            .await
+        };
     for (method, route, path, case) in &cases {
-        let (Case::Closed(what, body, statuses) | Case::Never(what, body, statuses)) = case else { continue };
+        let (Case::Closed(what, body, statuses) | Case::Never(what, body, statuses)) = case else {
+            continue;
+        };
         let name = format!("{method} {route} ({what})");
-        assert_eq!(ask(None, None, method, path, body).await.status, 401, "{name} without a token");
+        assert_eq!(
+            ask(None, None, method, path, body).await.status,
+            401,
+            "{name} without a token"
+        );
         let answer = ask(Some(b.owner()), None, method, path, body).await;
-        assert!(statuses.contains(&answer.status), "{name}: {} {}", answer.status, answer.text);
+        assert!(
+            statuses.contains(&answer.status),
+            "{name}: {} {}",
+            answer.status,
+            answer.text
+        );
         for trace in &traces {
-            assert!(!answer.text.contains(trace), "{name} tells B of A: {}", answer.text);
+            assert!(
+                !answer.text.contains(trace),
+                "{name} tells B of A: {}",
+                answer.text
+            );
         }
         if !route.starts_with("/auth") {
             let forced = ask(Some(b.owner()), Some(a.id), method, path, body).await;
-            assert!([401, 403].contains(&forced.status), "{name} with A's name in X-Org-Id: {} {}", forced.status, forced.text);
+            assert!(
+                [401, 403].contains(&forced.status),
+                "{name} with A's name in X-Org-Id: {} {}",
+                forced.status,
+                forced.text
+            );
         }
     }
-    assert_eq!(fingerprint(&app, a.id).await, before, "B changed something of A");
+    assert_eq!(
+        fingerprint(&app, a.id).await,
+        before,
+        "B changed something of A"
+    );
     // The other half of the proof: with A's own token the same requests are answered.
     for (method, route, path, case) in &cases {
-        let Case::Closed(what, body, _) = case else { continue };
+        let Case::Closed(what, body, _) = case else {
+            continue;
+        };
         let answer = ask(Some(a.owner()), None, method, path, body).await;
-        assert!((200..300).contains(&answer.status), "A itself: {method} {route} ({what}): {} {}", answer.status, answer.text);
+        assert!(
+            (200..300).contains(&answer.status),
+            "A itself: {method} {route} ({what}): {} {}",
+            answer.status,
+            answer.text
+        );
     }
 }
 
 /// Begins a transaction as PostgREST does for a signed-in user.
 async fn become_user(connection: &mut PgConnection, role: &str, claims: &Value) {
-    let sql = format!("ROLLBACK; BEGIN; SET LOCAL ROLE {role}; SET LOCAL request.jwt.claims = '{claims}'");
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.unwrap();
+    let sql = format!(
+        "ROLLBACK; BEGIN; SET LOCAL ROLE {role}; SET LOCAL request.jwt.claims = '{claims}'"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .unwrap();
 }
 
 /// The tables and views of the schema clients see: (name, kind).
@@ -235,57 +625,110 @@ async fn sql_as_another_tenants_user_sees_and_changes_nothing_in_any_table_or_vi
     let strangers = [
         ("authenticated", user(b.people.owner, b.id)),
         // What a user may write into their own token counts for nothing.
-        ("authenticated", json!({ "sub": b.people.owner, "role": "authenticated", "user_metadata": { "org_id": a.id } })),
-        ("authenticated", json!({ "sub": Uuid::now_v7(), "role": "authenticated" })),
+        (
+            "authenticated",
+            json!({ "sub": b.people.owner, "role": "authenticated", "user_metadata": { "org_id": a.id } }),
+        ),
+        (
+            "authenticated",
+            json!({ "sub": Uuid::now_v7(), "role": "authenticated" }),
+        ),
         ("authenticated", json!({})),
         ("anon", json!({ "role": "anon" })),
         ("anon", user(a.people.owner, a.id)),
     ];
     let mut seen_by_owner = 0;
     for (name, kind) in relations(&app).await {
-        let of_a = format!("SELECT count(*) FROM public.{name} WHERE org_id = '{}'", a.id);
+        let of_a = format!(
+            "SELECT count(*) FROM public.{name} WHERE org_id = '{}'",
+            a.id
+        );
         let exist: i64 = app.count(&of_a).await;
-        become_user(&mut connection, "authenticated", &user(a.people.owner, a.id)).await;
-        if let Ok(seen) = sqlx::query_scalar::<_, i64>(AssertSqlSafe(of_a.clone())).fetch_one(&mut connection).await {
+        become_user(
+            &mut connection,
+            "authenticated",
+            &user(a.people.owner, a.id),
+        )
+        .await;
+        if let Ok(seen) = sqlx::query_scalar::<_, i64>(AssertSqlSafe(of_a.clone()))
+            .fetch_one(&mut connection)
+            .await
+        {
             assert_eq!(seen, exist, "A's own owner sees all of {name}");
             seen_by_owner += usize::from(seen > 0);
         }
         for (role, claims) in &strangers {
             let who = format!("{role} {claims} on {name}");
             become_user(&mut connection, role, claims).await;
-            match sqlx::query_scalar::<_, i64>(AssertSqlSafe(of_a.clone())).fetch_one(&mut connection).await {
+            match sqlx::query_scalar::<_, i64>(AssertSqlSafe(of_a.clone()))
+                .fetch_one(&mut connection)
+                .await
+            {
                 Ok(seen) => assert_eq!(seen, 0, "{who}"),
-                Err(error) => assert_eq!(error.as_database_error().and_then(|e| e.code()).as_deref(), Some("42501"), "{who}: {error}"),
+                Err(error) => assert_eq!(
+                    error.as_database_error().and_then(|e| e.code()).as_deref(),
+                    Some("42501"),
+                    "{who}: {error}"
+                ),
             }
             if kind == "v" {
                 continue;
             }
             for write in [
                 format!("DELETE FROM public.{name} WHERE org_id = '{}'", a.id),
-                format!("UPDATE public.{name} SET org_id = '{}' WHERE org_id = '{}'", b.id, a.id),
+                format!(
+                    "UPDATE public.{name} SET org_id = '{}' WHERE org_id = '{}'",
+                    b.id, a.id
+                ),
                 format!("TRUNCATE public.{name} CASCADE"),
             ] {
                 become_user(&mut connection, role, claims).await;
-                match sqlx::query(AssertSqlSafe(write.clone())).execute(&mut connection).await {
+                match sqlx::query(AssertSqlSafe(write.clone()))
+                    .execute(&mut connection)
+                    .await
+                {
                     Ok(done) => assert_eq!(done.rows_affected(), 0, "{who}: {write}"),
                     // Not allowed; or a generated column.
                     Err(error) => {
-                        let code = error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned();
-                        assert!(["42501", "428C9"].contains(&code.as_str()), "{who}: {write}: {error}");
+                        let code = error
+                            .as_database_error()
+                            .and_then(|e| e.code())
+                            .unwrap_or_default()
+                            .into_owned();
+                        assert!(
+                            ["42501", "428C9"].contains(&code.as_str()),
+                            "{who}: {write}: {error}"
+                        );
                     }
                 }
             }
         }
     }
-    assert!(seen_by_owner >= 14, "the test has something to hide: {seen_by_owner}");
+    assert!(
+        seen_by_owner >= 14,
+        "the test has something to hide: {seen_by_owner}"
+    );
     // Writing a row into A.
     for (role, claims) in &strangers {
         become_user(&mut connection, role, claims).await;
-        let insert = sqlx::query("INSERT INTO contacts (org_id, id, name) VALUES ($1, $2, 'forged')").bind(a.id).bind(Uuid::now_v7());
-        let error = insert.execute(&mut connection).await.expect_err("must be refused");
-        assert_eq!(error.as_database_error().and_then(|e| e.code()).as_deref(), Some("42501"), "{role} {claims}");
+        let insert =
+            sqlx::query("INSERT INTO contacts (org_id, id, name) VALUES ($1, $2, 'forged')")
+                .bind(a.id)
+                .bind(Uuid::now_v7());
+        let error = insert
+            .execute(&mut connection)
+            .await
+            .expect_err("must be refused");
+        assert_eq!(
+            error.as_database_error().and_then(|e| e.code()).as_deref(),
+            Some("42501"),
+            "{role} {claims}"
+        );
     }
-    sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut connection)
+        .await
+        .unwrap();
     assert_eq!(fingerprint(&app, a.id).await, before);
 }
 
@@ -295,22 +738,48 @@ async fn roles_in_sql_may_do_what_they_may_in_the_api() {
     let org = app.org("a").await;
     fill(&app, &org).await;
     let mut connection = app.db.connect().await;
-    for (person, allowed) in [(org.people.owner, true), (org.people.agent, true), (org.people.viewer, false)] {
+    for (person, allowed) in [
+        (org.people.owner, true),
+        (org.people.agent, true),
+        (org.people.viewer, false),
+    ] {
         let claims = json!({ "sub": person, "role": "authenticated" });
         become_user(&mut connection, "authenticated", &claims).await;
-        let updated = sqlx::query("UPDATE conversations SET notes = 'x'").execute(&mut connection).await.unwrap().rows_affected();
+        let updated = sqlx::query("UPDATE conversations SET notes = 'x'")
+            .execute(&mut connection)
+            .await
+            .unwrap()
+            .rows_affected();
         assert_eq!(updated > 0, allowed, "{person}");
         become_user(&mut connection, "authenticated", &claims).await;
-        sqlx::query("SELECT sealed FROM channel_secrets").fetch_all(&mut connection).await.expect_err("nobody reads secrets");
+        sqlx::query("SELECT sealed FROM channel_secrets")
+            .fetch_all(&mut connection)
+            .await
+            .expect_err("nobody reads secrets");
         become_user(&mut connection, "authenticated", &claims).await;
-        sqlx::query("SELECT body FROM webhook_events").fetch_all(&mut connection).await.expect_err("raw bodies are not for tenants");
+        sqlx::query("SELECT body FROM webhook_events")
+            .fetch_all(&mut connection)
+            .await
+            .expect_err("raw bodies are not for tenants");
         become_user(&mut connection, "authenticated", &claims).await;
-        sqlx::query("SELECT password_hash FROM wasel.users").fetch_all(&mut connection).await.expect_err("nobody reads password hashes");
+        sqlx::query("SELECT password_hash FROM wasel.users")
+            .fetch_all(&mut connection)
+            .await
+            .expect_err("nobody reads password hashes");
         become_user(&mut connection, "authenticated", &claims).await;
-        sqlx::query("SELECT token_hash FROM wasel.refresh_tokens").fetch_all(&mut connection).await.expect_err("nor refresh tokens");
+        sqlx::query("SELECT token_hash FROM wasel.refresh_tokens")
+            .fetch_all(&mut connection)
+            .await
+            .expect_err("nor refresh tokens");
         become_user(&mut connection, "authenticated", &claims).await;
-        let promoted = sqlx::query("UPDATE profiles SET role = 'super_admin' WHERE id = auth.uid()").execute(&mut connection).await;
-        assert!(promoted.is_err() || promoted.unwrap().rows_affected() == 0, "nobody promotes themselves");
+        let promoted =
+            sqlx::query("UPDATE profiles SET role = 'super_admin' WHERE id = auth.uid()")
+                .execute(&mut connection)
+                .await;
+        assert!(
+            promoted.is_err() || promoted.unwrap().rows_affected() == 0,
+            "nobody promotes themselves"
+        );
     }
 }
 
@@ -332,11 +801,21 @@ async fn every_tenant_table_forces_row_level_security_and_is_keyed_by_tenant() {
     assert!(rows.len() > 20);
     for row in rows {
         let name: String = row.get("name");
-        assert!(row.get::<bool, _>("enabled") && row.get::<bool, _>("forced"), "{name}: row-level security enabled and forced");
+        assert!(
+            row.get::<bool, _>("enabled") && row.get::<bool, _>("forced"),
+            "{name}: row-level security enabled and forced"
+        );
         assert!(row.get::<bool, _>("has_org"), "{name}: org_id NOT NULL");
         let key: Vec<String> = row.get("key");
-        let first = if name == "organizations" { "id" } else { "org_id" };
-        assert_eq!(key[0], first, "{name}: the primary key begins with the tenant");
+        let first = if name == "organizations" {
+            "id"
+        } else {
+            "org_id"
+        };
+        assert_eq!(
+            key[0], first,
+            "{name}: the primary key begins with the tenant"
+        );
     }
     // A reference into another tenant cannot be written.
     let crossing: Vec<String> = sqlx::query_scalar(
@@ -347,7 +826,10 @@ async fn every_tenant_table_forces_row_level_security_and_is_keyed_by_tenant() {
     .fetch_all(&app.owner)
     .await
     .unwrap();
-    assert!(crossing.is_empty(), "foreign keys that do not carry the tenant: {crossing:?}");
+    assert!(
+        crossing.is_empty(),
+        "foreign keys that do not carry the tenant: {crossing:?}"
+    );
     let owner_views: Vec<String> = sqlx::query_scalar(
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'v'
            AND NOT coalesce('security_invoker=true' = ANY (reloptions), false)",
@@ -355,15 +837,29 @@ async fn every_tenant_table_forces_row_level_security_and_is_keyed_by_tenant() {
     .fetch_all(&app.owner)
     .await
     .unwrap();
-    assert!(owner_views.is_empty(), "views that would pass row-level security: {owner_views:?}");
+    assert!(
+        owner_views.is_empty(),
+        "views that would pass row-level security: {owner_views:?}"
+    );
 }
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// Opens a socket and joins a channel with these bindings, as supabase-js does; waits until it is subscribed.
 async fn subscribe(app: &TestApp, token: &str, bindings: Value) -> Socket {
-    let key = app.state().config.auth.supabase_anon_key.as_ref().unwrap().expose();
-    let url = format!("{}/realtime/v1/websocket?apikey={key}&vsn=1.0.0", app.base.replace("http", "ws"));
+    let key = app
+        .state()
+        .config
+        .auth
+        .supabase_anon_key
+        .as_ref()
+        .unwrap()
+        .expose();
+    let url = format!(
+        "{}/realtime/v1/websocket?apikey={key}&vsn=1.0.0",
+        app.base.replace("http", "ws")
+    );
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
     let join = json!({ "topic": "realtime:any", "event": "phx_join", "ref": "1", "join_ref": "1", "payload": {
         "config": { "broadcast": { "ack": false, "self": false }, "presence": { "key": "" }, "postgres_changes": bindings, "private": false },
@@ -381,7 +877,10 @@ async fn subscribe(app: &TestApp, token: &str, bindings: Value) -> Socket {
 
 async fn next(socket: &mut Socket) -> Option<Value> {
     loop {
-        let message = tokio::time::timeout(wasel_testkit::PATIENCE, socket.next()).await.ok()??.ok()?;
+        let message = tokio::time::timeout(wasel_testkit::PATIENCE, socket.next())
+            .await
+            .ok()??
+            .ok()?;
         if let Message::Text(text) = message {
             return serde_json::from_str(&text).ok();
         }
@@ -416,16 +915,25 @@ async fn realtime_shows_each_tenant_its_own_rows_only() {
     let mut spy = subscribe(&app, b.owner(), spying).await;
     for n in 0..5 {
         for (org, text) in [(&a, "for a"), (&b, "for b")] {
-            let payload = meta::change(&org.phone_number_id, meta::text("201001234567", &format!("wamid.{n}"), text));
+            let payload = meta::change(
+                &org.phone_number_id,
+                meta::text("201001234567", &format!("wamid.{n}"), text),
+            );
             app.meta_webhook(org, &payload).await.expect(200);
         }
     }
     for (org, socket) in [(&a, &mut of_a), (&b, &mut of_b)] {
-        let payload = meta::change(&org.phone_number_id, meta::text("201001234567", "wamid.last", "the end"));
+        let payload = meta::change(
+            &org.phone_number_id,
+            meta::text("201001234567", "wamid.last", "the end"),
+        );
         app.meta_webhook(org, &payload).await.expect(200);
         let rows = rows_until(socket, "the end").await;
         assert_eq!(rows.len(), 6, "{rows:?}");
-        assert!(rows.iter().all(|row| row["org_id"] == json!(org.id)), "{rows:?}");
+        assert!(
+            rows.iter().all(|row| row["org_id"] == json!(org.id)),
+            "{rows:?}"
+        );
     }
     let silent = tokio::time::timeout(Duration::from_millis(500), async {
         loop {
@@ -448,13 +956,30 @@ async fn an_agent_limited_to_a_channel_sees_only_that_one_everywhere() {
         .execute(&app.owner)
         .await
         .unwrap();
-    let mut socket = subscribe(&app, org.agent(), json!([{ "event": "*", "schema": "public", "table": "messages" }])).await;
-    let start = app.get(org.owner(), "/v1/changes").await.expect(200)["next_cursor"].as_i64().unwrap();
+    let mut socket = subscribe(
+        &app,
+        org.agent(),
+        json!([{ "event": "*", "schema": "public", "table": "messages" }]),
+    )
+    .await;
+    let start = app.get(org.owner(), "/v1/changes").await.expect(200)["next_cursor"]
+        .as_i64()
+        .unwrap();
     let line = format!("whatsapp:{}", org.whatsapp_number);
-    app.world().send_as_customer(CustomerSend::text(line, NUMBER, "hidden")).unwrap();
-    app.wait_count("SELECT count(*) FROM messages WHERE body = 'hidden'", 1).await;
-    app.world().send_as_customer(CustomerSend::text(&org.phone_number_id, "+201007777777", "shown")).unwrap();
-    app.wait_count("SELECT count(*) FROM messages WHERE body = 'shown'", 1).await;
+    app.world()
+        .send_as_customer(CustomerSend::text(line, NUMBER, "hidden"))
+        .unwrap();
+    app.wait_count("SELECT count(*) FROM messages WHERE body = 'hidden'", 1)
+        .await;
+    app.world()
+        .send_as_customer(CustomerSend::text(
+            &org.phone_number_id,
+            "+201007777777",
+            "shown",
+        ))
+        .unwrap();
+    app.wait_count("SELECT count(*) FROM messages WHERE body = 'shown'", 1)
+        .await;
 
     // Realtime.
     let rows = rows_until(&mut socket, "shown").await;
@@ -465,30 +990,68 @@ async fn an_agent_limited_to_a_channel_sees_only_that_one_everywhere() {
     assert_eq!(list["data"][0]["last_message"], "shown");
     let channels = app.get(org.agent(), "/v1/channels").await.expect(200);
     assert_eq!(channels["data"].as_array().unwrap().len(), 1, "{channels}");
-    let all = app.get(org.owner(), &format!("/v1/conversations?channel_id={}", org.twilio_whatsapp)).await.expect(200);
+    let all = app
+        .get(
+            org.owner(),
+            &format!("/v1/conversations?channel_id={}", org.twilio_whatsapp),
+        )
+        .await
+        .expect(200);
     let hidden = all["data"][0]["id"].as_str().unwrap();
-    app.get(org.agent(), &format!("/v1/conversations/{hidden}")).await.expect(404);
-    app.get(org.agent(), &format!("/v1/conversations/{hidden}/messages")).await.expect(404);
-    app.get(org.agent(), &format!("/api/live-chat/messages?conversation_id={hidden}")).await.expect(404);
+    app.get(org.agent(), &format!("/v1/conversations/{hidden}"))
+        .await
+        .expect(404);
+    app.get(org.agent(), &format!("/v1/conversations/{hidden}/messages"))
+        .await
+        .expect(404);
+    app.get(
+        org.agent(),
+        &format!("/api/live-chat/messages?conversation_id={hidden}"),
+    )
+    .await
+    .expect(404);
     let answer = json!({ "conversation_id": hidden, "content": { "type": "text", "body": "x" } });
-    app.post(org.agent(), "/v1/messages", &answer).await.expect(404);
-    let direct = json!({ "channel_id": org.sms, "to": NUMBER, "content": { "type": "text", "body": "x" } });
-    app.post(org.agent(), "/v1/messages", &direct).await.expect(404);
-    app.patch(org.agent(), &format!("/v1/conversations/{hidden}"), &json!({ "notes": "x" })).await.expect(404);
+    app.post(org.agent(), "/v1/messages", &answer)
+        .await
+        .expect(404);
+    let direct =
+        json!({ "channel_id": org.sms, "to": NUMBER, "content": { "type": "text", "body": "x" } });
+    app.post(org.agent(), "/v1/messages", &direct)
+        .await
+        .expect(404);
+    app.patch(
+        org.agent(),
+        &format!("/v1/conversations/{hidden}"),
+        &json!({ "notes": "x" }),
+    )
+    .await
+    .expect(404);
     // The change feed.
     let changes = wait_until("the feed has the last row", async || {
-        let page = app.get(org.agent(), &format!("/v1/changes?after={start}&limit=1000")).await.expect(200);
+        let page = app
+            .get(
+                org.agent(),
+                &format!("/v1/changes?after={start}&limit=1000"),
+            )
+            .await
+            .expect(200);
         page.to_string().contains("shown").then_some(page)
     })
     .await;
     assert!(!changes.to_string().contains("hidden"), "{changes:#}");
-    assert!(!changes.to_string().contains(&org.twilio_whatsapp.to_string()), "{changes:#}");
+    assert!(
+        !changes
+            .to_string()
+            .contains(&org.twilio_whatsapp.to_string()),
+        "{changes:#}"
+    );
     // SQL: every table and view that names a channel, a conversation or a message.
-    let messages: Vec<String> = sqlx::query_scalar("SELECT id::text FROM messages WHERE conversation_id = $1::uuid")
-        .bind(hidden)
-        .fetch_all(&app.owner)
-        .await
-        .unwrap();
+    let messages: Vec<String> =
+        sqlx::query_scalar("SELECT id::text FROM messages WHERE conversation_id = $1::uuid")
+            .bind(hidden)
+            .fetch_all(&app.owner)
+            .await
+            .unwrap();
     let mut connection = app.db.connect().await;
     let mut looked = 0;
     for (name, _) in relations(&app).await {
@@ -497,10 +1060,19 @@ async fn an_agent_limited_to_a_channel_sees_only_that_one_everywhere() {
             ("conversation_id", hidden.to_owned()),
             ("message_id", messages[0].clone()),
         ] {
-            let count = format!("SELECT count(*) FROM public.{name} WHERE {column}::text = '{value}'");
-            become_user(&mut connection, "authenticated", &json!({ "sub": org.people.agent, "role": "authenticated" })).await;
+            let count =
+                format!("SELECT count(*) FROM public.{name} WHERE {column}::text = '{value}'");
+            become_user(
+                &mut connection,
+                "authenticated",
+                &json!({ "sub": org.people.agent, "role": "authenticated" }),
+            )
+            .await;
             // No such column, or not for tenants.
-            if let Ok(seen) = sqlx::query_scalar::<_, i64>(AssertSqlSafe(count.clone())).fetch_one(&mut connection).await {
+            if let Ok(seen) = sqlx::query_scalar::<_, i64>(AssertSqlSafe(count.clone()))
+                .fetch_one(&mut connection)
+                .await
+            {
                 assert_eq!(seen, 0, "{count}");
                 looked += 1;
             }
