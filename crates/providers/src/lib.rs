@@ -74,9 +74,11 @@ pub trait Provider: Send + Sync {
     /// Nothing is trusted yet: the signature is checked next, against the channel that each event claims.
     fn parse(&self, request: &WebhookRequest<'_>) -> Result<Vec<RoutedEvent>, ParseError>;
 
-    /// Which keys of a channel's declaration are secret and are stored sealed; every other is a setting that anybody in
-    /// the tenant may see.
+    /// Which keys of a channel's declaration are secret: they are stored sealed.
     fn secret_fields(&self) -> &'static [&'static str];
+
+    /// The other keys, which anybody in the tenant may see.
+    fn setting_fields(&self) -> &'static [&'static str];
 
     /// Binds the provider to one channel's settings and secrets (JSON objects, see each folder's `settings.rs`).
     fn open(

@@ -89,6 +89,10 @@ impl Provider for Twilio {
         &["auth_token"]
     }
 
+    fn setting_fields(&self) -> &'static [&'static str] {
+        &["account_sid", "from", "messaging_service_sid"]
+    }
+
     fn parse(&self, request: &WebhookRequest<'_>) -> Result<Vec<RoutedEvent>, ParseError> {
         // Twilio's webhooks carry no time of the event (only a carrier's receipt does, without a zone), so the
         // time of receipt stands for it.

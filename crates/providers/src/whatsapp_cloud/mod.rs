@@ -63,6 +63,15 @@ impl Provider for WhatsappCloud {
         &["access_token", "app_secret", "verify_token"]
     }
 
+    fn setting_fields(&self) -> &'static [&'static str] {
+        &[
+            "waba_id",
+            "phone_number_id",
+            "display_phone_number",
+            "owner_business_id",
+        ]
+    }
+
     fn parse(&self, request: &WebhookRequest<'_>) -> Result<Vec<RoutedEvent>, ParseError> {
         parse::parse(request.body)
     }

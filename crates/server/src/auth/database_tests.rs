@@ -1,7 +1,4 @@
-//! Sign-in and callers over a real database. Each test makes its own people and tenants, so that all may share one.
-//!
-//! Run with `WASEL_TEST_DATABASE_URL=postgres://… cargo test -p wasel-server --lib auth:: -- --ignored`, where the
-//! URL names an empty database and a superuser.
+//! Sign-in and callers over a real database. Each test makes its own people and tenants.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -11,7 +8,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{HeaderMap, HeaderValue, Request};
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgPool;
 use tower::ServiceExt;
 use uuid::Uuid;
 use wasel_db::identity::{self, NewUser};
@@ -19,6 +16,7 @@ use wasel_db::organizations::{self, Organization};
 use wasel_db::profiles::{self, Profile};
 use wasel_db::{Db, PoolSizes};
 use wasel_domain::{OrgId, UserId};
+use wasel_testkit::TestDb;
 
 use super::test_support::tokens;
 use super::*;
@@ -28,14 +26,14 @@ struct World {
     app: Router,
     /// As the schema's owner, to arrange what no verb does.
     owner: PgPool,
+    /// Goes away last.
+    _database: TestDb,
 }
 
 impl World {
     async fn new() -> Self {
-        let url = std::env::var("WASEL_TEST_DATABASE_URL")
-            .expect("WASEL_TEST_DATABASE_URL names a database");
-        let options: PgConnectOptions = url.parse().unwrap();
-        wasel_db::migrate(&options).await.unwrap();
+        let database = TestDb::new().await;
+        let options = database.options();
         let owner = PgPool::connect_with(options.clone()).await.unwrap();
         let auth = AuthContext::new(
             Db::new(options, PoolSizes::default()),
@@ -46,6 +44,7 @@ impl World {
             app: router.with_state(auth.clone()),
             auth,
             owner,
+            _database: database,
         }
     }
 
@@ -183,7 +182,6 @@ fn bearer_of(session: &Value) -> String {
 const REUSE_WINDOW_SECONDS: i32 = 10;
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn signing_in_answers_with_the_session_supabase_js_expects() {
     let world = World::new().await;
     let org = world.org().await;
@@ -223,7 +221,6 @@ async fn signing_in_answers_with_the_session_supabase_js_expects() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn an_unknown_user_and_a_wrong_password_look_the_same() {
     let world = World::new().await;
     let (_, email) = world.person("right", &[]).await;
@@ -244,7 +241,6 @@ async fn an_unknown_user_and_a_wrong_password_look_the_same() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn ten_failures_close_the_door_even_to_the_right_password() {
     let world = World::new().await;
     let (_, email) = world.person("right", &[]).await;
@@ -269,7 +265,6 @@ async fn ten_failures_close_the_door_even_to_the_right_password() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn a_refresh_token_is_used_once_and_two_tabs_at_once_both_stay_signed_in() {
     let world = World::new().await;
     let org = world.org().await;
@@ -294,7 +289,6 @@ async fn a_refresh_token_is_used_once_and_two_tabs_at_once_both_stay_signed_in()
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn a_refresh_token_that_comes_back_later_ends_its_session_and_no_other() {
     let world = World::new().await;
     let (id, email) = world.person("right", &[]).await;
@@ -328,7 +322,6 @@ async fn a_refresh_token_that_comes_back_later_ends_its_session_and_no_other() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn logging_out_ends_what_its_scope_says() {
     let world = World::new().await;
     let (_, email) = world.person("right", &[]).await;
@@ -353,7 +346,6 @@ async fn logging_out_ends_what_its_scope_says() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn a_person_of_two_tenants_names_one_at_sign_in_or_with_each_request() {
     let world = World::new().await;
     let (a, b, foreign) = (world.org().await, world.org().await, world.org().await);
@@ -404,7 +396,6 @@ async fn a_person_of_two_tenants_names_one_at_sign_in_or_with_each_request() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn whoever_is_removed_or_demoted_loses_their_rights_within_seconds() {
     let world = World::new().await;
     let org = world.org().await;
@@ -440,7 +431,6 @@ async fn whoever_is_removed_or_demoted_loses_their_rights_within_seconds() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn the_service_key_and_super_admins_act_in_any_tenant_that_exists() {
     let world = World::new().await;
     let (home, other) = (world.org().await, world.org().await);
@@ -475,7 +465,6 @@ async fn the_service_key_and_super_admins_act_in_any_tenant_that_exists() {
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn an_agent_is_limited_to_the_channels_they_are_given_and_only_an_agent_is() {
     let world = World::new().await;
     let org = world.org().await;
@@ -513,7 +502,6 @@ async fn an_agent_is_limited_to_the_channels_they_are_given_and_only_an_agent_is
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn an_address_belongs_to_one_user_in_whatever_case_and_passwords_can_change() {
     let world = World::new().await;
     let (id, email) = world.person("old", &[]).await;
@@ -545,7 +533,6 @@ async fn an_address_belongs_to_one_user_in_whatever_case_and_passwords_can_chang
 }
 
 #[tokio::test]
-#[ignore = "needs WASEL_TEST_DATABASE_URL"]
 async fn housekeeping_takes_old_used_tokens_and_ended_sessions_and_leaves_live_ones() {
     let world = World::new().await;
     let (id, email) = world.person("right", &[]).await;

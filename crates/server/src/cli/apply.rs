@@ -311,10 +311,11 @@ async fn apply_channel(
         .iter()
         .filter(|(key, _)| !["kind", "name"].contains(&key.as_str()))
     {
-        let target = if provider.secret_fields().contains(&key.as_str()) {
-            &mut secrets
-        } else {
-            &mut settings
+        // A key nobody knows is refused: a misspelt secret would be stored where every member sees it.
+        let target = match key.as_str() {
+            key if provider.secret_fields().contains(&key) => &mut secrets,
+            key if provider.setting_fields().contains(&key) => &mut settings,
+            _ => bail!("{key}: is no key of a {} channel", kind.as_str()),
         };
         target[key] = serde_json::to_value(value)?;
     }

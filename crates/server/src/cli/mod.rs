@@ -11,7 +11,7 @@ mod token;
 mod user;
 mod webhooks;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -119,7 +119,8 @@ fn start_logging(config: &Config) -> Result<()> {
         .map_err(|error| anyhow::anyhow!("logging.filter (WASEL_LOGGING_FILTER): {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.logging.format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.init(),

@@ -151,7 +151,11 @@ async fn a_declaration_with_a_mistake_is_refused_whole_and_names_the_place_but_n
     for (from, to, place) in [
         ("role = \"owner\"", "role = \"king\"", "role"),
         ("Asia/Riyadh", "Mars/Olympus", "timezone"),
-        ("waba_id = \"1\"", "waba_id = \"1\"\nwaba = 7", "waba"),
+        (
+            "waba_id = \"1\"",
+            "waba_id = \"1\"\napp_secrte = \"a-secret-access-token\"",
+            "app_secrte",
+        ),
         ("kind = \"twilio_sms\"", "kind = \"pigeon\"", "kind"),
         (
             "password = \"a good password\"",
@@ -383,7 +387,6 @@ fn a_mistake_in_the_configuration_names_its_variable_and_hides_secrets() {
     for (variable, value) in [
         ("PORT", "http"),
         ("DATABASE_URL", "mysql://user:hunter2secret@db/x"),
-        ("JWT_SECRET", "hunter2secret"),
         ("ENCRYPTION_KEY", "hunter2secret"),
         ("OUTBOX_RETRY_BASE", "5"),
         ("OUTBOX_RECONCILE_WAIT", "soon"),
@@ -394,12 +397,18 @@ fn a_mistake_in_the_configuration_names_its_variable_and_hides_secrets() {
         ("WASEL_LOGGING_FORMAT", "xml"),
         ("WASEL_LOGGING_FILTER", "a=b=c"),
     ] {
-        let output = run(wasel(folder.path(), &["serve"]).env(variable, value));
+        let output = run(wasel(folder.path(), &["config", "check"]).env(variable, value));
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{variable}={value} was taken");
         assert!(said.contains(variable), "{variable}: {said}");
         assert!(!said.contains("hunter2secret"), "{variable}: {said}");
     }
+    let weak =
+        succeed(wasel(folder.path(), &["config", "check"]).env("JWT_SECRET", "hunter2secret"));
+    assert!(
+        weak.contains("JWT_SECRET is shorter") && !weak.contains("hunter2"),
+        "{weak}"
+    );
     let good = succeed(
         wasel(folder.path(), &["config", "dump"])
             .env("JWT_SECRET", "hunter2secret hunter2secret hunter2"),

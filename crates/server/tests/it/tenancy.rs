@@ -373,13 +373,7 @@ fn cases(
         ("get", "/", String::new(), Open("a page without rows")),
         (
             "get",
-            "/page/app.js",
-            String::new(),
-            Open("a page without rows"),
-        ),
-        (
-            "get",
-            "/page/style.css",
+            "/page/{file}",
             String::new(),
             Open("a page without rows"),
         ),
