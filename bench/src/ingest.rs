@@ -25,9 +25,8 @@ use crate::world::World;
 const LIMIT: Duration = Duration::from_secs(9 * 60);
 /// After each case: the server's followers of the change log finish what the case caused, and it is charged for that.
 const SETTLE: Duration = Duration::from_millis(250);
-const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
-/// Messages a second in the open loop, and the connections they may use.
-const RATES: [(u32, usize); 2] = [(1_000, 64), (8_000, 256)];
+/// A transaction per message cannot hold a higher rate in the open loop; its queue would only grow.
+const HIGHEST_TX_RATE: u32 = 1_000;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -47,9 +46,18 @@ pub struct Args {
     /// Where the data directory is made (and removed again); must be on a real disk. Default: the temporary directory.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Connections of the closed loop.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
+    connections: Vec<usize>,
+    /// Messages a second in the open loop.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 8_000])]
+    rates: Vec<u32>,
     /// Measure the server alone.
     #[arg(long)]
     server_only: bool,
+    /// SQL to run in the databases before the load, to try a change of the schema.
+    #[arg(long)]
+    sql: Option<PathBuf>,
     /// When done, wait this many seconds with everything still running, to look around in the database.
     #[arg(long, default_value_t = 0)]
     hold: u64,
@@ -189,12 +197,16 @@ async fn measure(args: &Args, program: &Path, directory: &Path, stage: &mut Stag
     print(&format!("database {version}"));
 
     for subject in &mut subjects {
+        if let Some(path) = &args.sql {
+            let sql = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&subject.pool).await?;
+        }
         subject.introduce(&world, &stage.servers).await?;
     }
     let length = Duration::from_secs(args.seconds);
     let mut case = 0;
     for _ in 0..args.rounds {
-        for connections in CONNECTIONS {
+        for &connections in &args.connections {
             for subject in &mut subjects {
                 case += 1;
                 let server = &stage.servers[subject.server];
@@ -211,9 +223,9 @@ async fn measure(args: &Args, program: &Path, directory: &Path, stage: &mut Stag
                 timed(&mut figures, &format!("raw_c{connections}"), None, postmaster, work).await?;
             }
         }
-        for (rate, connections) in RATES {
-            // A transaction per message cannot hold the higher rate; its queue would only grow.
-            for subject in subjects.iter_mut().filter(|subject| subject.name == "server" || rate == RATES[0].0) {
+        for &rate in &args.rates {
+            let connections = if rate <= 1_000 { 64 } else { 256 };
+            for subject in subjects.iter_mut().filter(|subject| subject.name == "server" || rate <= HIGHEST_TX_RATE) {
                 case += 1;
                 let server = &stage.servers[subject.server];
                 let senders = Http::connect_all(&world, server.address, connections).await?;
@@ -235,7 +247,7 @@ async fn measure(args: &Args, program: &Path, directory: &Path, stage: &mut Stag
     }
     figures.note("wrong".to_owned(), wrong.len() as f64, "databases");
     figures.print();
-    print_bars(&figures, raw.is_some());
+    print_bars(&figures, args, raw.is_some());
     tokio::time::sleep(Duration::from_secs(args.hold)).await;
     if !wrong.is_empty() {
         bail!("what is stored is not what was acknowledged: {}", wrong.join("; "));
@@ -328,21 +340,22 @@ impl Subject {
 }
 
 /// The bars of the issue, and the ratios last.
-fn print_bars(figures: &Figures, compared: bool) {
+fn print_bars(figures: &Figures, args: &Args, compared: bool) {
     let both_cpu = |case: &str| figures.median(&format!("{case}_server_cpu")) + figures.median(&format!("{case}_postgres_cpu"));
     let rate = |case: &str| figures.median(&format!("{case}_rate"));
-    for (rate, limit) in [(1_000, 5.0), (8_000, 10.0)] {
+    for (rate, limit) in [(1_000, 5.0), (8_000, 10.0)].into_iter().filter(|(rate, _)| args.rates.contains(rate)) {
         let name = format!("server_open{rate}_p99");
         Figures::print_bar(&name, figures.median(&name), "ms", Bar::AtMost(limit));
     }
-    for case in ["server_c64", "server_c256"] {
-        Figures::print_bar(&format!("{case}_both_cpu"), both_cpu(case), "us/message", Bar::AtMost(80.0));
+    for connections in args.connections.iter().filter(|connections| **connections >= 64) {
+        let case = format!("server_c{connections}");
+        Figures::print_bar(&format!("{case}_both_cpu"), both_cpu(&case), "us/message", Bar::AtMost(80.0));
     }
     Figures::print_bar("server_peak_rss", figures.highest("server_peak_rss"), "MB", Bar::AtMost(30.0));
     if !compared {
         return;
     }
-    for connections in CONNECTIONS {
+    for &connections in &args.connections {
         let (server, tx, raw) =
             (format!("server_c{connections}"), format!("tx_c{connections}"), format!("raw_c{connections}"));
         let ratios = [("grouped_vs_tx", rate(&server) / rate(&tx), 3.0), ("grouped_vs_raw", rate(&server) / rate(&raw), 0.6)];
@@ -350,7 +363,7 @@ fn print_bars(figures: &Figures, compared: bool) {
             Figures::print_bar(&format!("{name}_c{connections}"), value, "x", Bar::AtLeast(bar));
         }
     }
-    for connections in CONNECTIONS {
+    for &connections in &args.connections {
         let (server, tx, raw) =
             (format!("server_c{connections}"), format!("tx_c{connections}"), format!("raw_c{connections}"));
         print(&format!("ratio grouped_vs_tx_c{connections} {:.2} x", rate(&server) / rate(&tx)));
