@@ -38,13 +38,16 @@ pub struct TestApp {
     data_dir: TempDir,
 }
 
+/// A change to the configuration a test asks for.
+type Configure = Box<dyn FnOnce(&mut Config)>;
+
 /// What may differ from the usual before the start.
 #[derive(Default)]
 pub struct TestAppBuilder {
     db: Option<Arc<TestDb>>,
     simulator: Option<Arc<Simulator>>,
     database_url: Option<String>,
-    configure: Option<Box<dyn FnOnce(&mut Config)>>,
+    configure: Option<Configure>,
 }
 
 impl TestAppBuilder {
@@ -220,7 +223,6 @@ impl TestApp {
     }
 
     /// A request to this server.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }

@@ -174,10 +174,7 @@ async fn pump(
     mut mode: watch::Receiver<Mode>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else {
-            break;
-        };
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
         // A stalled proxy keeps what it has read.
         if mode.wait_for(|mode| *mode != Mode::Stalled).await.is_err()
             || to.write_all(&buffer[..count]).await.is_err()

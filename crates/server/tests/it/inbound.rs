@@ -162,7 +162,7 @@ async fn truncated_json_that_is_authentic_is_kept_as_a_dead_letter_with_its_reas
         meta::text("201001234567", "wamid.1", "hi"),
     )
     .to_string();
-    let half = body[..body.len() / 2].as_bytes().to_vec();
+    let half = body.as_bytes()[..body.len() / 2].to_vec();
     app.meta_webhook_signed(&org.app_secret, half.clone())
         .await
         .expect(200);

@@ -1,0 +1,44 @@
+//! Measurements of Wasel as ratios in one run. `bench/README.md` tells how to repeat them and what they mean.
+
+mod baseline_tx;
+mod children;
+mod cpu;
+mod ingest;
+mod load;
+mod raw_group;
+mod report;
+mod verify;
+mod world;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// The same allocator as the server's, for the baseline server that is this program too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(name = "wasel-bench", about = "Measures Wasel against baselines in the same run")]
+enum Command {
+    /// Webhooks in: the server against a transaction per message and against the database's own limit.
+    Ingest(ingest::Args),
+    /// The server of the baseline; `ingest` starts it.
+    #[command(hide = true)]
+    BaselineTx(baseline_tx::Args),
+}
+
+fn main() -> Result<()> {
+    let command = Command::parse();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        match command {
+            Command::Ingest(args) => ingest::run(args).await,
+            Command::BaselineTx(args) => baseline_tx::run(args).await,
+        }
+    })
+}
+
+/// Prints a line of the result.
+#[expect(clippy::print_stdout, reason = "the figures go to standard output")]
+fn print(line: &str) {
+    println!("{line}");
+}
