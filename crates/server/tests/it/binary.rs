@@ -1,6 +1,9 @@
 //! The real `wasel` program, run as an operator runs it.
 
-#![expect(clippy::disallowed_methods, reason = "what waits here for a process is not async")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what waits here for a process is not async"
+)]
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
