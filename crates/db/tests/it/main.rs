@@ -1,5 +1,7 @@
 //! The database crate over a real Postgres.
 
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
 mod cluster;
 mod live_connections;
 mod status;
