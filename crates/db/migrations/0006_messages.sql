@@ -10,7 +10,8 @@ CREATE TABLE IF NOT EXISTS messages (
     contact_id          uuid        NOT NULL,
     direction           text        NOT NULL CHECK (direction IN ('inbound', 'outbound')),
     message_type        text        NOT NULL,
-    status              text        NOT NULL CHECK (wasel.status_rank(status) IS NOT NULL),
+    status              text        NOT NULL CHECK (status IN ('pending', 'queued', 'sending', 'unknown',
+                            'cancelled', 'sent', 'failed', 'delivered', 'read', 'received')),
     -- What a list shows and a search finds: text, caption, chosen button, place.
     body                text,
     -- Outbound: the content as it is sent. Inbound: what the text does not carry.
@@ -62,7 +63,8 @@ CREATE TABLE IF NOT EXISTS message_attempts (
     message_id          uuid        NOT NULL,
     channel_id          uuid        NOT NULL,
     provider_message_id text,
-    status              text        NOT NULL CHECK (wasel.status_rank(status) IS NOT NULL),
+    status              text        NOT NULL CHECK (status IN ('pending', 'queued', 'sending', 'unknown',
+                            'cancelled', 'sent', 'failed', 'delivered', 'read', 'received')),
     error_code          text,
     error_message       text,
     created_at          timestamptz NOT NULL DEFAULT now(),

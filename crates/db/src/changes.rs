@@ -78,14 +78,21 @@ impl Horizon {
     }
 }
 
-/// Rows after `after`, up to `upto`, of every tenant, in order.
-pub async fn list_all(tx: &mut SystemTx, after: i64, upto: i64, limit: i64) -> Result<Vec<Change>> {
+/// Rows of these tables after `after`, up to `upto`, of every tenant, in order.
+pub async fn list_all(
+    tx: &mut SystemTx,
+    tables: &[&str],
+    after: i64,
+    upto: i64,
+    limit: i64,
+) -> Result<Vec<Change>> {
     Ok(sqlx::query_as(
-        "SELECT * FROM change_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3",
+        "SELECT * FROM change_log WHERE seq > $1 AND seq <= $2 AND table_name = ANY ($4) ORDER BY seq LIMIT $3",
     )
     .bind(after)
     .bind(upto)
     .bind(limit)
+    .bind(tables)
     .fetch_all(&mut **tx)
     .await?)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 use wasel_db::Db;
 use wasel_db::changes::{self, Change, DOCUMENT_NAMES, Horizon};
@@ -23,6 +24,28 @@ const WAITING: Duration = Duration::from_millis(2);
 const BUSY: Duration = Duration::from_millis(25);
 /// The longest pause. Our own commits wake the tail at once; this is for other nodes' and outside programs' writes.
 const IDLE: Duration = Duration::from_millis(250);
+
+/// The shortest time between rounds.
+const PACE: Duration = Duration::from_millis(5);
+/// The same while no socket is open.
+const UNHEARD_PACE: Duration = Duration::from_millis(20);
+/// Tables whose changes the server itself acts on.
+const OWN_TABLES: [&str; 4] = ["channels", "organizations", "profiles", "channel_members"];
+
+/// The tables behind these published names, and our own.
+fn tables_of(names: &[Arc<str>]) -> Vec<&str> {
+    let table_of = |name| {
+        DOCUMENT_NAMES
+            .iter()
+            .find(|document| document.name == name)
+            .map_or(name, |document| document.table)
+    };
+    names
+        .iter()
+        .map(|name| table_of(&**name))
+        .chain(OWN_TABLES)
+        .collect()
+}
 
 /// How far the log has been read: up to here nothing is missing. Readers wait on it.
 #[derive(Clone, Debug)]
@@ -58,6 +81,7 @@ struct Progress {
     /// `None` until the first look: history is not replayed to the hub.
     read: Option<i64>,
     pause: Duration,
+    last_round: Instant,
 }
 
 impl Tail {
@@ -68,6 +92,7 @@ impl Tail {
             horizon: Horizon::default(),
             read: None,
             pause: BUSY,
+            last_round: Instant::now(),
         });
         (
             Self {
@@ -139,6 +164,14 @@ impl Job for Tail {
 
     async fn run(&self) -> Result<Next, JobError> {
         let mut progress = self.progress.lock().await;
+        // Every commit wakes us; under load one round serves many.
+        let pace = if self.hub.stats().sockets == 0 {
+            UNHEARD_PACE
+        } else {
+            PACE
+        };
+        tokio::time::sleep_until(progress.last_round + pace).await;
+        progress.last_round = Instant::now();
         let mut tx = self.db.system().await?;
         progress.horizon.observe(&mut tx).await?;
         let settled = progress.horizon.settled();
@@ -151,7 +184,9 @@ impl Job for Tail {
             return Ok(Next::Now);
         };
         let rows = if settled > read {
-            changes::list_all(&mut tx, read, settled, BATCH).await?
+            // Chosen after the look at the log: whoever joins from here on is told what commits from here on.
+            let wanted = self.hub.wanted_names();
+            changes::list_all(&mut tx, &tables_of(&wanted), read, settled, BATCH).await?
         } else {
             Vec::new()
         };
