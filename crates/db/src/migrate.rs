@@ -10,6 +10,9 @@ use crate::error::Error;
 /// All migrations, embedded.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
+/// An advisory lock of ours; any number nobody else uses.
+const LOCK: i64 = 0x5741_5345_4c00_0001;
+
 /// Brings the database up to date, under a lock so that several nodes may start at once.
 pub async fn migrate(options: &PgConnectOptions) -> Result<()> {
     // Notices of `IF NOT EXISTS` are no news.
@@ -19,6 +22,11 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<()> {
         .connect()
         .await?;
     check_version(&mut connection).await?;
+    // Held until the connection closes. The migrator's own lock comes too late for the schema its table is in.
+    sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(LOCK)
+        .execute(&mut connection)
+        .await?;
     connection
         .execute("CREATE SCHEMA IF NOT EXISTS wasel")
         .await?;
