@@ -67,30 +67,56 @@ pub async fn run(args: Args) -> Result<()> {
     });
     let mut channels = HashMap::new();
     for channel in handed {
-        let open = providers.of(KIND).open(KIND, &channel.settings, &channel.secrets)?;
+        let open = providers
+            .of(KIND)
+            .open(KIND, &channel.settings, &channel.secrets)?;
         for key in open.routing_keys() {
-            channels.insert(key, Channel { org_id: channel.org_id, id: channel.channel_id, open: open.clone() });
+            channels.insert(
+                key,
+                Channel {
+                    org_id: channel.org_id,
+                    id: channel.channel_id,
+                    open: open.clone(),
+                },
+            );
         }
     }
-    let sizes = PoolSizes { tenants: 1, system: args.connections, ingest: 1 };
+    let sizes = PoolSizes {
+        tenants: 1,
+        system: args.connections,
+        ingest: 1,
+    };
     let db = Db::new(args.database_url.parse()?, sizes);
-    let state = Arc::new(Baseline { db, providers, channels });
+    let state = Arc::new(Baseline {
+        db,
+        providers,
+        channels,
+    });
     let app = Router::new()
         .route("/readyz", routing::get(ready))
         .route("/api/webhooks/whatsapp", routing::post(receive))
         .with_state(state);
     let address = SocketAddr::from(([127, 0, 0, 1], args.port));
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| address.to_string())?;
-    axum::serve(axum::serve::ListenerExt::tap_io(listener, |stream| {
-        // Small answers must not wait; where it cannot be set they merely do.
-        let _ = stream.set_nodelay(true);
-    }), app)
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| address.to_string())?;
+    axum::serve(
+        axum::serve::ListenerExt::tap_io(listener, |stream| {
+            // Small answers must not wait; where it cannot be set they merely do.
+            let _ = stream.set_nodelay(true);
+        }),
+        app,
+    )
     .await?;
     Ok(())
 }
 
 async fn ready(State(state): State<Arc<Baseline>>) -> StatusCode {
-    if state.db.ping().await.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    if state.db.ping().await.is_ok() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 async fn receive(
@@ -100,10 +126,21 @@ async fn receive(
     body: Bytes,
 ) -> Response {
     let url = format!("http://127.0.0.1{uri}");
-    let request = WebhookRequest { method: &Method::POST, url: &url, headers: &headers, body: &body, received_at: Utc::now() };
-    let Ok(events) = state.providers.of(KIND).parse(&request) else { return StatusCode::BAD_REQUEST.into_response() };
+    let request = WebhookRequest {
+        method: &Method::POST,
+        url: &url,
+        headers: &headers,
+        body: &body,
+        received_at: Utc::now(),
+    };
+    let Ok(events) = state.providers.of(KIND).parse(&request) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     for event in &events {
-        let channel = event.routes.iter().find_map(|route| state.channels.get(route));
+        let channel = event
+            .routes
+            .iter()
+            .find_map(|route| state.channels.get(route));
         let (Some(channel), ProviderEvent::Message(message)) = (channel, &event.event) else {
             return StatusCode::BAD_REQUEST.into_response();
         };
@@ -118,10 +155,20 @@ async fn receive(
 }
 
 /// One message, one transaction: look up, insert, move the conversation, note the request, commit.
-async fn store(db: &Db, channel: &Channel, message: &InboundMessage, request: &WebhookRequest<'_>) -> Result<()> {
+async fn store(
+    db: &Db,
+    channel: &Channel,
+    message: &InboundMessage,
+    request: &WebhookRequest<'_>,
+) -> Result<()> {
     let mut tx = db.system().await?;
-    let (contact, conversation, name) = find_or_insert_conversation(&mut tx, channel, message).await?;
-    let first = message.customer.identities.first().context("nobody wrote it")?;
+    let (contact, conversation, name) =
+        find_or_insert_conversation(&mut tx, channel, message).await?;
+    let first = message
+        .customer
+        .identities
+        .first()
+        .context("nobody wrote it")?;
     let id = Uuid::now_v7();
     let created_at: Option<chrono::DateTime<Utc>> = sqlx::query_scalar(
         "INSERT INTO messages (org_id, id, conversation_id, channel_id, contact_id, direction, message_type, status,
@@ -183,7 +230,11 @@ async fn find_or_insert_conversation(
     channel: &Channel,
     message: &InboundMessage,
 ) -> Result<(Uuid, Uuid, Option<String>)> {
-    let first = message.customer.identities.first().context("nobody wrote it")?;
+    let first = message
+        .customer
+        .identities
+        .first()
+        .context("nobody wrote it")?;
     let found = sqlx::query_as(
         "SELECT i.contact_id, c.id, c.customer_name FROM contact_identities i
          JOIN conversations c ON c.org_id = i.org_id AND c.channel_id = $4 AND c.contact_id = i.contact_id

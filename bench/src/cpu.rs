@@ -42,7 +42,8 @@ impl Used {
 
     /// What others on the machine used.
     pub fn foreign(self) -> u64 {
-        self.machine.saturating_sub(self.server + self.postgres + self.load)
+        self.machine
+            .saturating_sub(self.server + self.postgres + self.load)
     }
 }
 
@@ -57,11 +58,22 @@ fn stat(pid: u32) -> Result<Stat> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
     // The second field is the name in brackets and may hold anything; count from its end (proc(5)).
-    let fields: Vec<&str> = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let fields: Vec<&str> = text
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+        .collect();
     let number = |index: usize| -> Result<u64> {
-        fields.get(index).and_then(|field| field.parse().ok()).with_context(|| format!("{path}: field {index}"))
+        fields
+            .get(index)
+            .and_then(|field| field.parse().ok())
+            .with_context(|| format!("{path}: field {index}"))
     };
-    Ok(Stat { parent: number(1)? as u32, own: number(11)? + number(12)?, ended: number(13)? + number(14)? })
+    Ok(Stat {
+        parent: number(1)? as u32,
+        own: number(11)? + number(12)?,
+        ended: number(13)? + number(14)?,
+    })
 }
 
 /// User and system time of all threads of a process.
@@ -74,7 +86,13 @@ fn of_cluster(postmaster: u32) -> Result<u64> {
     let root = stat(postmaster)?;
     let mut ticks = root.own + root.ended;
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
         // A process may end between the listing and the look at it.
         if let Ok(child) = stat(pid)
             && child.parent == postmaster
@@ -87,10 +105,20 @@ fn of_cluster(postmaster: u32) -> Result<u64> {
 
 fn of_machine() -> Result<u64> {
     let text = fs::read_to_string("/proc/stat")?;
-    let line = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("/proc/stat")?;
-    let fields: Vec<u64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    let line = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("cpu "))
+        .context("/proc/stat")?;
+    let fields: Vec<u64> = line
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
     // user, nice, system, irq, softirq, steal; not idle and iowait.
-    let busy: u64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|index| fields.get(*index)).sum();
+    let busy: u64 = [0, 1, 2, 5, 6, 7]
+        .iter()
+        .filter_map(|index| fields.get(*index))
+        .sum();
     Ok(busy * TICK_US)
 }
 
@@ -109,9 +137,15 @@ pub fn memory(pid: u32) -> Result<Memory> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let find = |text: &str, name: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+        line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+            .unwrap_or(0)
+            * 1024
     };
-    Ok(Memory { rss: find(&status, "VmRSS:"), pss: find(&rollup, "Pss:"), peak_rss: find(&status, "VmHWM:") })
+    Ok(Memory {
+        rss: find(&status, "VmRSS:"),
+        pss: find(&rollup, "Pss:"),
+        peak_rss: find(&status, "VmHWM:"),
+    })
 }
 
 #[cfg(test)]
@@ -123,7 +157,8 @@ mod tests {
         let before = of_process(std::process::id()).unwrap();
         let started = std::time::Instant::now();
         let mut sum = 0u64;
-        while of_process(std::process::id()).unwrap() == before && started.elapsed().as_secs() < 20 {
+        while of_process(std::process::id()).unwrap() == before && started.elapsed().as_secs() < 20
+        {
             sum = (0..1_000_000u64).fold(sum, |sum, n| sum.wrapping_add(std::hint::black_box(n)));
         }
         assert!(of_process(std::process::id()).unwrap() > before, "{sum}");

@@ -64,7 +64,12 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    if args.tenants == 0 || args.customers == 0 || args.rounds == 0 || args.tenants > 700 || args.customers > 9999 {
+    if args.tenants == 0
+        || args.customers == 0
+        || args.rounds == 0
+        || args.tenants > 700
+        || args.customers > 9999
+    {
         bail!("1 to 700 tenants, 1 to 9999 customers each, at least one round");
     }
     let program = match &args.wasel {
@@ -75,7 +80,10 @@ pub async fn run(args: Args) -> Result<()> {
         Some(parent) => tempfile::tempdir_in(parent)?,
         None => tempfile::tempdir()?,
     };
-    let mut stage = Stage { servers: Vec::new(), cluster: None };
+    let mut stage = Stage {
+        servers: Vec::new(),
+        cluster: None,
+    };
     let result = tokio::select! {
         result = tokio::time::timeout(LIMIT, measure(&args, &program, directory.path(), &mut stage)) => {
             result.unwrap_or_else(|_| bail!("stopped after {LIMIT:?}"))
@@ -92,13 +100,19 @@ fn bail_interrupted() -> Result<()> {
 /// Builds the server as it ships and returns its program.
 async fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(["build", "--release", "-p", "wasel-server"]).status().await?;
+    let status = Command::new(cargo)
+        .args(["build", "--release", "-p", "wasel-server"])
+        .status()
+        .await?;
     if !status.success() {
         bail!("the server does not build");
     }
     // Beside this program, or in the same target directory when this is a debug build.
     let here = std::env::current_exe()?;
-    let target = here.parent().and_then(Path::parent).context("no target directory")?;
+    let target = here
+        .parent()
+        .and_then(Path::parent)
+        .context("no target directory")?;
     Ok(target.join("release/wasel"))
 }
 
@@ -158,7 +172,11 @@ async fn measure(args: &Args, program: &Path, directory: &Path, stage: &mut Stag
     let mut command = wasel(program, &data_dir);
     command.arg("serve").env("PORT", port.to_string());
     let server = Server::start(command, port, "", &directory.join("wasel.log")).await?;
-    figures.note("server_first_start".to_owned(), server.started_in.as_secs_f64() * 1000.0, "ms");
+    figures.note(
+        "server_first_start".to_owned(),
+        server.started_in.as_secs_f64() * 1000.0,
+        "ms",
+    );
     stage.servers.push(server);
     let cluster = Cluster::of(&data_dir)?;
     let options = cluster.options.clone();
@@ -183,7 +201,9 @@ async fn measure(args: &Args, program: &Path, directory: &Path, stage: &mut Stag
         let mut command = wasel(program, &directory.join("tx"));
         command.env("DATABASE_URL", &tx_url);
         let applied = apply_text(apply(command).await?)?;
-        stage.servers.push(start_baseline(&world, &applied, &tx_url, directory).await?);
+        stage
+            .servers
+            .push(start_baseline(&world, &applied, &tx_url, directory).await?);
         subjects.push(Subject::new("tx", 1, options.clone().database("bench_tx")).await?);
         raw = Some(RawGroup::start(&world, options.clone().database("bench_raw")).await?);
     }
@@ -199,7 +219,9 @@ async fn measure(args: &Args, program: &Path, directory: &Path, stage: &mut Stag
     for subject in &mut subjects {
         if let Some(path) = &args.sql {
             let sql = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&subject.pool).await?;
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+                .execute(&subject.pool)
+                .await?;
         }
         subject.introduce(&world, &stage.servers).await?;
     }
@@ -220,12 +242,22 @@ async fn measure(args: &Args, program: &Path, directory: &Path, stage: &mut Stag
             if let Some(raw) = &raw {
                 case += 1;
                 let work = load::closed(&world, raw.senders(&world, connections), case, length);
-                timed(&mut figures, &format!("raw_c{connections}"), None, postmaster, work).await?;
+                timed(
+                    &mut figures,
+                    &format!("raw_c{connections}"),
+                    None,
+                    postmaster,
+                    work,
+                )
+                .await?;
             }
         }
         for &rate in &args.rates {
             let connections = if rate <= 1_000 { 64 } else { 256 };
-            for subject in subjects.iter_mut().filter(|subject| subject.name == "server" || rate <= HIGHEST_TX_RATE) {
+            for subject in subjects
+                .iter_mut()
+                .filter(|subject| subject.name == "server" || rate <= HIGHEST_TX_RATE)
+            {
                 case += 1;
                 let server = &stage.servers[subject.server];
                 let senders = Http::connect_all(&world, server.address, connections).await?;
@@ -240,7 +272,11 @@ async fn measure(args: &Args, program: &Path, directory: &Path, stage: &mut Stag
     let mut wrong = Vec::new();
     for subject in &subjects {
         let difference = subject.acknowledged.compare(&subject.pool).await?;
-        figures.note(format!("{}_messages", subject.name), difference.messages as f64, "stored");
+        figures.note(
+            format!("{}_messages", subject.name),
+            difference.messages as f64,
+            "stored",
+        );
         if !difference.is_none() {
             wrong.push(format!("{}: {difference:?}", subject.name));
         }
@@ -250,7 +286,10 @@ async fn measure(args: &Args, program: &Path, directory: &Path, stage: &mut Stag
     print_bars(&figures, args, raw.is_some());
     tokio::time::sleep(Duration::from_secs(args.hold)).await;
     if !wrong.is_empty() {
-        bail!("what is stored is not what was acknowledged: {}", wrong.join("; "));
+        bail!(
+            "what is stored is not what was acknowledged: {}",
+            wrong.join("; ")
+        );
     }
     Ok(())
 }
@@ -260,15 +299,29 @@ fn apply_text(text: String) -> Result<Applied> {
 }
 
 async fn connect(options: PgConnectOptions) -> Result<PgPool> {
-    Ok(PgPoolOptions::new().max_connections(1).connect_with(options).await?)
+    Ok(PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(options)
+        .await?)
 }
 
-async fn start_baseline(world: &World, applied: &Applied, url: &str, directory: &Path) -> Result<Server> {
+async fn start_baseline(
+    world: &World,
+    applied: &Applied,
+    url: &str,
+    directory: &Path,
+) -> Result<Server> {
     let mut handed = Vec::new();
     for tenant in &world.tenants {
-        let organization = applied.organizations.iter().find(|organization| organization.slug == tenant.slug);
+        let organization = applied
+            .organizations
+            .iter()
+            .find(|organization| organization.slug == tenant.slug);
         let organization = organization.context("a tenant was not applied")?;
-        let channel = organization.channels.first().context("a channel was not applied")?;
+        let channel = organization
+            .channels
+            .first()
+            .context("a channel was not applied")?;
         handed.push(Handed {
             org_id: organization.id,
             channel_id: channel.id,
@@ -278,8 +331,20 @@ async fn start_baseline(world: &World, applied: &Applied, url: &str, directory: 
     }
     let port = free_port()?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["baseline-tx", "--port", &port.to_string(), "--database-url", url]);
-    Server::start(command, port, &serde_json::to_string(&handed)?, &directory.join("tx.log")).await
+    command.args([
+        "baseline-tx",
+        "--port",
+        &port.to_string(),
+        "--database-url",
+        url,
+    ]);
+    Server::start(
+        command,
+        port,
+        &serde_json::to_string(&handed)?,
+        &directory.join("tx.log"),
+    )
+    .await
 }
 
 /// Runs one case and notes its figures.
@@ -300,14 +365,20 @@ async fn timed(
 
 impl Subject {
     async fn new(name: &'static str, server: usize, options: PgConnectOptions) -> Result<Self> {
-        Ok(Self { name, server, pool: connect(options).await?, acknowledged: Acknowledged::default() })
+        Ok(Self {
+            name,
+            server,
+            pool: connect(options).await?,
+            acknowledged: Acknowledged::default(),
+        })
     }
 
     /// Every customer writes once, untimed, so that contacts and conversations exist; then the planner may look.
     async fn introduce(&mut self, world: &Arc<World>, servers: &[Server]) -> Result<()> {
         let mut tasks = tokio::task::JoinSet::new();
         let connections = 32;
-        let senders = Http::connect_all(world, servers[self.server].address, connections as usize).await?;
+        let senders =
+            Http::connect_all(world, servers[self.server].address, connections as usize).await?;
         for (first, mut sender) in (0..).zip(senders) {
             let world = world.clone();
             tasks.spawn(async move {
@@ -332,8 +403,16 @@ impl Subject {
 
     fn note_memory(&self, figures: &mut Figures, pid: u32) -> Result<()> {
         let memory = cpu::memory(pid)?;
-        for (name, bytes) in [("rss", memory.rss), ("pss", memory.pss), ("peak_rss", memory.peak_rss)] {
-            figures.note(format!("{}_{name}", self.name), bytes as f64 / 1_048_576.0, "MB");
+        for (name, bytes) in [
+            ("rss", memory.rss),
+            ("pss", memory.pss),
+            ("peak_rss", memory.peak_rss),
+        ] {
+            figures.note(
+                format!("{}_{name}", self.name),
+                bytes as f64 / 1_048_576.0,
+                "MB",
+            );
         }
         Ok(())
     }
@@ -341,33 +420,76 @@ impl Subject {
 
 /// The bars of the issue, and the ratios last.
 fn print_bars(figures: &Figures, args: &Args, compared: bool) {
-    let both_cpu = |case: &str| figures.median(&format!("{case}_server_cpu")) + figures.median(&format!("{case}_postgres_cpu"));
+    let both_cpu = |case: &str| {
+        figures.median(&format!("{case}_server_cpu"))
+            + figures.median(&format!("{case}_postgres_cpu"))
+    };
     let rate = |case: &str| figures.median(&format!("{case}_rate"));
-    for (rate, limit) in [(1_000, 5.0), (8_000, 10.0)].into_iter().filter(|(rate, _)| args.rates.contains(rate)) {
+    for (rate, limit) in [(1_000, 5.0), (8_000, 10.0)]
+        .into_iter()
+        .filter(|(rate, _)| args.rates.contains(rate))
+    {
         let name = format!("server_open{rate}_p99");
         Figures::print_bar(&name, figures.median(&name), "ms", Bar::AtMost(limit));
     }
-    for connections in args.connections.iter().filter(|connections| **connections >= 64) {
+    for connections in args
+        .connections
+        .iter()
+        .filter(|connections| **connections >= 64)
+    {
         let case = format!("server_c{connections}");
-        Figures::print_bar(&format!("{case}_both_cpu"), both_cpu(&case), "us/message", Bar::AtMost(80.0));
+        Figures::print_bar(
+            &format!("{case}_both_cpu"),
+            both_cpu(&case),
+            "us/message",
+            Bar::AtMost(80.0),
+        );
     }
-    Figures::print_bar("server_peak_rss", figures.highest("server_peak_rss"), "MB", Bar::AtMost(30.0));
+    Figures::print_bar(
+        "server_peak_rss",
+        figures.highest("server_peak_rss"),
+        "MB",
+        Bar::AtMost(30.0),
+    );
     if !compared {
         return;
     }
     for &connections in &args.connections {
-        let (server, tx, raw) =
-            (format!("server_c{connections}"), format!("tx_c{connections}"), format!("raw_c{connections}"));
-        let ratios = [("grouped_vs_tx", rate(&server) / rate(&tx), 3.0), ("grouped_vs_raw", rate(&server) / rate(&raw), 0.6)];
+        let (server, tx, raw) = (
+            format!("server_c{connections}"),
+            format!("tx_c{connections}"),
+            format!("raw_c{connections}"),
+        );
+        let ratios = [
+            ("grouped_vs_tx", rate(&server) / rate(&tx), 3.0),
+            ("grouped_vs_raw", rate(&server) / rate(&raw), 0.6),
+        ];
         for (name, value, bar) in ratios.into_iter().filter(|_| connections >= 64) {
-            Figures::print_bar(&format!("{name}_c{connections}"), value, "x", Bar::AtLeast(bar));
+            Figures::print_bar(
+                &format!("{name}_c{connections}"),
+                value,
+                "x",
+                Bar::AtLeast(bar),
+            );
         }
     }
     for &connections in &args.connections {
-        let (server, tx, raw) =
-            (format!("server_c{connections}"), format!("tx_c{connections}"), format!("raw_c{connections}"));
-        print(&format!("ratio grouped_vs_tx_c{connections} {:.2} x", rate(&server) / rate(&tx)));
-        print(&format!("ratio grouped_vs_raw_c{connections} {:.2} x", rate(&server) / rate(&raw)));
-        print(&format!("ratio cpu_tx_vs_grouped_c{connections} {:.2} x", both_cpu(&tx) / both_cpu(&server)));
+        let (server, tx, raw) = (
+            format!("server_c{connections}"),
+            format!("tx_c{connections}"),
+            format!("raw_c{connections}"),
+        );
+        print(&format!(
+            "ratio grouped_vs_tx_c{connections} {:.2} x",
+            rate(&server) / rate(&tx)
+        ));
+        print(&format!(
+            "ratio grouped_vs_raw_c{connections} {:.2} x",
+            rate(&server) / rate(&raw)
+        ));
+        print(&format!(
+            "ratio cpu_tx_vs_grouped_c{connections} {:.2} x",
+            both_cpu(&tx) / both_cpu(&server)
+        ));
     }
 }

@@ -50,7 +50,8 @@ impl Sent {
     pub fn percentile(&self, share: f64) -> f64 {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
-        let index = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
+        let index =
+            ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
         sorted.get(index).map_or(0.0, |us| f64::from(*us) / 1000.0)
     }
 
@@ -73,7 +74,11 @@ impl Numbers {
     /// `case` and `connection` keep the numbers of a run apart.
     fn new(case: u16, connection: u16) -> Self {
         let next = (u64::from(case) << 48) | (u64::from(connection) << 32);
-        Self { next, random: SmallRng::seed_from_u64(next), sent: Sent::default() }
+        Self {
+            next,
+            random: SmallRng::seed_from_u64(next),
+            sent: Sent::default(),
+        }
     }
 
     /// A new number, or now and then one that was acknowledged already.
@@ -87,7 +92,9 @@ impl Numbers {
     }
 
     fn note(&mut self, number: u64, repeated: bool, acknowledged: bool, took: Duration) {
-        self.sent.latencies.push(took.as_micros().try_into().unwrap_or(u32::MAX));
+        self.sent
+            .latencies
+            .push(took.as_micros().try_into().unwrap_or(u32::MAX));
         match (acknowledged, repeated) {
             (true, false) => self.sent.acknowledged.push(number),
             (true, true) => self.sent.repeats += 1,
@@ -97,7 +104,12 @@ impl Numbers {
 }
 
 /// Sends from each of `senders` without pause for `length`.
-pub async fn closed<S: Sender>(world: &Arc<World>, senders: Vec<S>, case: u16, length: Duration) -> Result<Sent> {
+pub async fn closed<S: Sender>(
+    world: &Arc<World>,
+    senders: Vec<S>,
+    case: u16,
+    length: Duration,
+) -> Result<Sent> {
     let started = Instant::now();
     let mut tasks = JoinSet::new();
     for (connection, mut sender) in (0..).zip(senders) {
@@ -129,7 +141,8 @@ pub async fn open<S: Sender>(
     let due = Arc::new(Semaphore::new(0));
     let taken = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
-    let due_at = move |slot: u64| started + Duration::from_nanos(slot * 1_000_000_000 / u64::from(rate));
+    let due_at =
+        move |slot: u64| started + Duration::from_nanos(slot * 1_000_000_000 / u64::from(rate));
     let mut tasks = JoinSet::new();
     for (connection, mut sender) in (0..).zip(senders) {
         let (world, due, taken) = (world.clone(), due.clone(), taken.clone());
@@ -190,13 +203,25 @@ pub struct Http {
 }
 
 impl Http {
-    pub async fn connect_all(world: &Arc<World>, address: SocketAddr, count: usize) -> Result<Vec<Self>> {
+    pub async fn connect_all(
+        world: &Arc<World>,
+        address: SocketAddr,
+        count: usize,
+    ) -> Result<Vec<Self>> {
         let mut all = Vec::with_capacity(count);
         for _ in 0..count {
-            let stream = TcpStream::connect(address).await.context("connecting to the server")?;
+            let stream = TcpStream::connect(address)
+                .await
+                .context("connecting to the server")?;
             stream.set_nodelay(true)?;
             let (request, body, answer) = (Vec::new(), Vec::new(), Vec::with_capacity(2048));
-            all.push(Self { world: world.clone(), stream, request, body, answer });
+            all.push(Self {
+                world: world.clone(),
+                stream,
+                request,
+                body,
+                answer,
+            });
         }
         Ok(all)
     }
@@ -220,7 +245,12 @@ impl Http {
 
 impl Sender for Http {
     async fn send(&mut self, message: Message) -> Result<bool> {
-        let Self { world, request, body, .. } = self;
+        let Self {
+            world,
+            request,
+            body,
+            ..
+        } = self;
         world.write_request(message, body, request);
         self.stream.write_all(&self.request).await?;
         Ok(self.read_answer().await? == 200)
@@ -235,7 +265,10 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 fn parse_head(head: &[u8]) -> Result<(u16, usize)> {
     let head = std::str::from_utf8(head)?;
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).context("no status line")?;
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+        .context("no status line")?;
     let length = lines
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
@@ -261,15 +294,23 @@ mod tests {
     async fn an_open_loop_counts_the_wait_for_a_free_connection() {
         let world = Arc::new(World::new(2, 2));
         // Ten messages due within 10 ms, one connection, 50 ms each: the last waits for nine others.
-        let sent = open(&world, vec![Slow], 1, 1000, Duration::from_millis(10)).await.unwrap();
+        let sent = open(&world, vec![Slow], 1, 1000, Duration::from_millis(10))
+            .await
+            .unwrap();
         assert_eq!(sent.answers(), 10);
         assert!(sent.percentile(1.0) >= 450.0, "{}", sent.percentile(1.0));
     }
 
     #[test]
     fn an_answer_is_read_by_its_status_and_length() {
-        assert_eq!(parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 16").unwrap(), (200, 16));
-        assert_eq!(parse_head(b"HTTP/1.1 503 Later\r\ncontent-length:0\r\nx: y").unwrap(), (503, 0));
+        assert_eq!(
+            parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 16").unwrap(),
+            (200, 16)
+        );
+        assert_eq!(
+            parse_head(b"HTTP/1.1 503 Later\r\ncontent-length:0\r\nx: y").unwrap(),
+            (503, 0)
+        );
         assert!(parse_head(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked").is_err());
     }
 }

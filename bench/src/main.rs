@@ -18,7 +18,10 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(name = "wasel-bench", about = "Measures Wasel against baselines in the same run")]
+#[command(
+    name = "wasel-bench",
+    about = "Measures Wasel against baselines in the same run"
+)]
 enum Command {
     /// Webhooks in: the server against a transaction per message and against the database's own limit.
     Ingest(ingest::Args),
@@ -29,12 +32,15 @@ enum Command {
 
 fn main() -> Result<()> {
     let command = Command::parse();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        match command {
-            Command::Ingest(args) => ingest::run(args).await,
-            Command::BaselineTx(args) => baseline_tx::run(args).await,
-        }
-    })
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            match command {
+                Command::Ingest(args) => ingest::run(args).await,
+                Command::BaselineTx(args) => baseline_tx::run(args).await,
+            }
+        })
 }
 
 /// Prints a line of the result.

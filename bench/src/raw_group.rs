@@ -100,7 +100,12 @@ impl RawGroup {
     }
 
     pub fn senders(&self, world: &Arc<World>, count: usize) -> Vec<Requester> {
-        (0..count).map(|_| Requester { world: world.clone(), writers: self.writers.clone() }).collect()
+        (0..count)
+            .map(|_| Requester {
+                world: world.clone(),
+                writers: self.writers.clone(),
+            })
+            .collect()
     }
 }
 
@@ -118,7 +123,12 @@ async fn write(pool: PgPool, mut receiver: mpsc::Receiver<Waiting>) {
 async fn store(pool: &PgPool, group: &[Waiting]) -> sqlx::Result<()> {
     let mut tx = pool.begin().await?;
     sqlx::query(WRITE)
-        .bind(group.iter().map(|w| w.message.tenant as i32).collect::<Vec<_>>())
+        .bind(
+            group
+                .iter()
+                .map(|w| w.message.tenant as i32)
+                .collect::<Vec<_>>(),
+        )
         .bind(group.iter().map(|w| w.conversation).collect::<Vec<_>>())
         .bind(group.iter().map(|w| w.message.wamid()).collect::<Vec<_>>())
         .bind(group.iter().map(|w| w.message.text()).collect::<Vec<_>>())
@@ -136,9 +146,17 @@ pub struct Requester {
 impl Sender for Requester {
     async fn send(&mut self, message: Message) -> Result<bool> {
         let (done, answer) = oneshot::channel();
-        let conversation = i64::from(message.tenant) * i64::from(self.world.customers) + i64::from(message.customer);
+        let conversation = i64::from(message.tenant) * i64::from(self.world.customers)
+            + i64::from(message.customer);
         let writer = &self.writers[message.tenant as usize % self.writers.len()];
-        writer.send(Waiting { message, conversation, done }).await.map_err(|_| anyhow!("the writer has ended"))?;
+        writer
+            .send(Waiting {
+                message,
+                conversation,
+                done,
+            })
+            .await
+            .map_err(|_| anyhow!("the writer has ended"))?;
         Ok(answer.await?)
     }
 }

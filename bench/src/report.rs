@@ -21,7 +21,11 @@ impl Figures {
     pub fn note(&mut self, name: String, value: f64, unit: &'static str) {
         match self.0.iter_mut().find(|figure| figure.name == name) {
             Some(figure) => figure.values.push(value),
-            None => self.0.push(Figure { name, unit, values: vec![value] }),
+            None => self.0.push(Figure {
+                name,
+                unit,
+                values: vec![value],
+            }),
         }
     }
 
@@ -33,30 +37,56 @@ impl Figures {
         self.note(format!("{case}_p99"), sent.percentile(0.99), "ms");
         self.note(format!("{case}_max"), sent.percentile(1.0), "ms");
         if used.server > 0 {
-            self.note(format!("{case}_server_cpu"), used.server as f64 / answers, "us/message");
+            self.note(
+                format!("{case}_server_cpu"),
+                used.server as f64 / answers,
+                "us/message",
+            );
         }
-        self.note(format!("{case}_postgres_cpu"), used.postgres as f64 / answers, "us/message");
-        self.note(format!("{case}_load_cpu"), used.load as f64 / answers, "us/message");
+        self.note(
+            format!("{case}_postgres_cpu"),
+            used.postgres as f64 / answers,
+            "us/message",
+        );
+        self.note(
+            format!("{case}_load_cpu"),
+            used.load as f64 / answers,
+            "us/message",
+        );
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         let capacity = window.as_micros() as f64 * cores;
-        self.note(format!("{case}_foreign_cpu"), 100.0 * used.foreign() as f64 / capacity, "%");
+        self.note(
+            format!("{case}_foreign_cpu"),
+            100.0 * used.foreign() as f64 / capacity,
+            "%",
+        );
     }
 
     /// The median over the rounds.
     pub fn median(&self, name: &str) -> f64 {
-        self.0.iter().find(|figure| figure.name == name).map_or(f64::NAN, |figure| median(&figure.values))
+        self.0
+            .iter()
+            .find(|figure| figure.name == name)
+            .map_or(f64::NAN, |figure| median(&figure.values))
     }
 
     pub fn highest(&self, name: &str) -> f64 {
         self.0
             .iter()
             .find(|figure| figure.name == name)
-            .map_or(f64::NAN, |figure| figure.values.iter().copied().fold(f64::NAN, f64::max))
+            .map_or(f64::NAN, |figure| {
+                figure.values.iter().copied().fold(f64::NAN, f64::max)
+            })
     }
 
     pub fn print(&self) {
         for figure in &self.0 {
-            print(&format!("{} {} {}", figure.name, rounded(median(&figure.values)), figure.unit));
+            print(&format!(
+                "{} {} {}",
+                figure.name,
+                rounded(median(&figure.values)),
+                figure.unit
+            ));
         }
     }
 
@@ -67,7 +97,10 @@ impl Figures {
             Bar::AtMost(limit) => (value <= limit, "at most", limit),
         };
         let verdict = if met { "met" } else { "MISSED" };
-        print(&format!("bar {name} {verdict}: {} {unit}, {word} {limit}", rounded(value)));
+        print(&format!(
+            "bar {name} {verdict}: {} {unit}, {word} {limit}",
+            rounded(value)
+        ));
     }
 }
 
@@ -101,10 +134,17 @@ pub fn rounded(value: f64) -> String {
 pub fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or_else(String::new, |(_, value)| value.trim().to_owned())
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default();
+        line.split_once(':')
+            .map_or_else(String::new, |(_, value)| value.trim().to_owned())
     };
-    let memory_kb: f64 = field(&read("/proc/meminfo"), "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0.0);
+    let memory_kb: f64 = field(&read("/proc/meminfo"), "MemTotal")
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap_or(0.0);
     format!(
         "{}, {} cores, {:.0} GB, Linux {}, load before {}",
         field(&read("/proc/cpuinfo"), "model name"),
@@ -128,7 +168,10 @@ mod tests {
 
     #[test]
     fn percentiles_take_the_worst_of_the_share() {
-        let sent = Sent { latencies: (1..=100).map(|n| n * 1000).collect(), ..Sent::default() };
+        let sent = Sent {
+            latencies: (1..=100).map(|n| n * 1000).collect(),
+            ..Sent::default()
+        };
         assert_eq!(sent.percentile(0.5), 50.0);
         assert_eq!(sent.percentile(0.99), 99.0);
         assert_eq!(sent.percentile(1.0), 100.0);

@@ -43,7 +43,9 @@ impl Acknowledged {
     }
 
     pub async fn compare(&self, pool: &PgPool) -> Result<Difference> {
-        let ids: Vec<String> = sqlx::query_scalar("SELECT provider_message_id FROM messages").fetch_all(pool).await?;
+        let ids: Vec<String> = sqlx::query_scalar("SELECT provider_message_id FROM messages")
+            .fetch_all(pool)
+            .await?;
         let stored: HashSet<u64> = ids.iter().filter_map(|id| Message::number_of(id)).collect();
         let count = |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(pool);
         let unlogged = count(
@@ -52,8 +54,10 @@ impl Acknowledged {
              ) l ON l.id = m.id WHERE l.id IS NULL",
         )
         .await?;
-        let ledger = count("SELECT count(*) FROM webhook_events WHERE outcome <> 'dead_letter'").await?;
-        let unread = count("SELECT coalesce(sum(unread_count), 0)::bigint FROM conversations").await?;
+        let ledger =
+            count("SELECT count(*) FROM webhook_events WHERE outcome <> 'dead_letter'").await?;
+        let unread =
+            count("SELECT coalesce(sum(unread_count), 0)::bigint FROM conversations").await?;
         Ok(Difference {
             messages: ids.len() as u64,
             lost: self.numbers.difference(&stored).count() as u64,

@@ -50,7 +50,10 @@ impl World {
                 app_secret,
             }
         };
-        Self { tenants: (0..tenants).map(tenant).collect(), customers }
+        Self {
+            tenants: (0..tenants).map(tenant).collect(),
+            customers,
+        }
     }
 
     /// How many customers there are in all.
@@ -63,9 +66,20 @@ impl World {
         let mut text = String::new();
         for tenant in &self.tenants {
             // Writing to a String cannot fail.
-            let _ = write!(text, "[[organizations]]\nslug = \"{0}\"\nname = \"{0}\"\n", tenant.slug);
-            let _ = writeln!(text, "[[organizations.channels]]\nkind = \"whatsapp_cloud\"\nname = \"main\"");
-            for (key, value) in [tenant.settings(), tenant.secrets()].iter().filter_map(Value::as_object).flatten() {
+            let _ = write!(
+                text,
+                "[[organizations]]\nslug = \"{0}\"\nname = \"{0}\"\n",
+                tenant.slug
+            );
+            let _ = writeln!(
+                text,
+                "[[organizations.channels]]\nkind = \"whatsapp_cloud\"\nname = \"main\""
+            );
+            for (key, value) in [tenant.settings(), tenant.secrets()]
+                .iter()
+                .filter_map(Value::as_object)
+                .flatten()
+            {
                 let _ = writeln!(text, "{key} = {value}");
             }
         }
@@ -84,7 +98,11 @@ impl World {
 
     /// The first message of each customer, one after the other.
     pub fn first_message(&self, nth: u32) -> Message {
-        Message { number: u64::from(nth), tenant: nth / self.customers, customer: nth % self.customers }
+        Message {
+            number: u64::from(nth),
+            tenant: nth / self.customers,
+            customer: nth % self.customers,
+        }
     }
 
     /// Writes the whole HTTP request for this message into `into`, signed as Meta signs it. `body` is scratch space.
@@ -101,9 +119,14 @@ impl World {
             phone = tenant.phone_number_id,
             customer = message.customer,
             wa_id = &message.phone()[1..],
-            user_id = 13_491_208_000_000_000u64 + u64::from(message.tenant) * 1_000_000 + u64::from(message.customer),
+            user_id = 13_491_208_000_000_000u64
+                + u64::from(message.tenant) * 1_000_000
+                + u64::from(message.customer),
             wamid = message.wamid(),
-            time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            time = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs(),
         );
         let mut signature = [0u8; 64];
         // 32 bytes are 64 digits.
@@ -137,7 +160,10 @@ impl Tenant {
 impl Message {
     /// Meta's id for it: about 60 characters.
     pub fn wamid(self) -> String {
-        format!("wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQz{:016X}NjU5OUFFRTAzODEA", self.number)
+        format!(
+            "wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQz{:016X}NjU5OUFFRTAzODEA",
+            self.number
+        )
     }
 
     /// The number in a `wamid`.
@@ -181,7 +207,10 @@ mod tests {
         let head = std::str::from_utf8(&request[..request.len() - body.len()]).unwrap();
         let mut headers = HeaderMap::new();
         for (name, value) in head.lines().filter_map(|line| line.split_once(": ")) {
-            headers.insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+            headers.insert(
+                http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
         }
         let body = Bytes::from(body);
         let request = WebhookRequest {
@@ -198,12 +227,25 @@ mod tests {
         });
         let provider = providers.of(ChannelKind::WhatsappCloud);
         let tenant = &world.tenants[message.tenant as usize];
-        let channel = provider.open(ChannelKind::WhatsappCloud, &tenant.settings(), &tenant.secrets()).unwrap();
+        let channel = provider
+            .open(
+                ChannelKind::WhatsappCloud,
+                &tenant.settings(),
+                &tenant.secrets(),
+            )
+            .unwrap();
         channel.verify(&request).unwrap();
         let events = provider.parse(&request).unwrap();
-        let [event] = events.as_slice() else { panic!("{} events", events.len()) };
-        let ProviderEvent::Message(parsed) = &event.event else { panic!("{:?}", event.event) };
-        assert_eq!(Message::number_of(&parsed.provider_message_id), Some(message.number));
+        let [event] = events.as_slice() else {
+            panic!("{} events", events.len())
+        };
+        let ProviderEvent::Message(parsed) = &event.event else {
+            panic!("{:?}", event.event)
+        };
+        assert_eq!(
+            Message::number_of(&parsed.provider_message_id),
+            Some(message.number)
+        );
         assert_eq!(parsed.customer.identities[0].value, message.phone());
     }
 }
