@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use crate::baseline_tx::Handed;
@@ -84,17 +85,15 @@ pub async fn run(args: Args) -> Result<()> {
         servers: Vec::new(),
         cluster: None,
     };
+    let mut terminate = signal(SignalKind::terminate())?;
     let result = tokio::select! {
         result = tokio::time::timeout(LIMIT, measure(&args, &program, directory.path(), &mut stage)) => {
             result.unwrap_or_else(|_| bail!("stopped after {LIMIT:?}"))
         }
-        _ = tokio::signal::ctrl_c() => bail_interrupted(),
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow!("interrupted")),
     };
     stage.clear().await.and(result)
-}
-
-fn bail_interrupted() -> Result<()> {
-    bail!("interrupted")
 }
 
 /// Builds the server as it ships and returns its program.

@@ -29,6 +29,8 @@ pub struct Difference {
     pub unlogged: i64,
     /// Answers without a ledger row, or ledger rows without an answer.
     pub ledger: i64,
+    /// Answered with 200 and put aside instead of stored.
+    pub dead_letters: i64,
     /// Messages not counted as unread, or counted twice.
     pub unread: i64,
     /// Not answered with 200.
@@ -54,8 +56,9 @@ impl Acknowledged {
              ) l ON l.id = m.id WHERE l.id IS NULL",
         )
         .await?;
-        let ledger =
-            count("SELECT count(*) FROM webhook_events WHERE outcome <> 'dead_letter'").await?;
+        let ledger = count("SELECT count(*) FROM webhook_events").await?;
+        let dead_letters =
+            count("SELECT count(*) FROM webhook_events WHERE outcome = 'dead_letter'").await?;
         let unread =
             count("SELECT coalesce(sum(unread_count), 0)::bigint FROM conversations").await?;
         Ok(Difference {
@@ -64,6 +67,7 @@ impl Acknowledged {
             doubled: (ids.len() - stored.len()) as u64,
             unlogged,
             ledger: ledger - self.answers as i64,
+            dead_letters,
             unread: unread - ids.len() as i64,
             refused: self.refused,
         })
@@ -78,5 +82,6 @@ impl Difference {
             && self.unread == 0
             && self.refused == 0
             && self.ledger == 0
+            && self.dead_letters == 0
     }
 }
