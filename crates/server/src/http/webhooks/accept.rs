@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use bytes::Bytes;
 use chrono::Utc;
 use wasel_db::ingest::{ChannelEvent, Delivery, IngestError, Outcome};
@@ -25,6 +25,13 @@ pub struct Arrival {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+/// What a signature covers of the request's address, besides our base.
+#[must_use]
+pub fn path_and_query(uri: &Uri) -> String {
+    uri.path_and_query()
+        .map_or_else(|| uri.path().to_owned(), ToString::to_string)
 }
 
 /// What became of the request, over all tenants in it.

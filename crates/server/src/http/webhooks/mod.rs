@@ -9,4 +9,4 @@ pub mod replay;
 pub mod twilio;
 pub mod whatsapp;
 
-pub use accept::{Accepted, Arrival, accept};
+pub use accept::{Accepted, Arrival, accept, path_and_query};

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use wasel_domain::ChannelId;
 use wasel_providers::ChannelKind;
 
-use super::{Arrival, accept};
+use super::{Arrival, accept, path_and_query};
 use crate::http::error::DocumentError;
 use crate::state::AppState;
 
@@ -90,16 +90,13 @@ async fn store(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, DocumentError> {
-    let path = uri
-        .path_and_query()
-        .map_or_else(|| uri.path().to_owned(), ToString::to_string);
     accept(
         &state,
         Arrival {
             kinds: KINDS,
             channel_id,
             method,
-            path,
+            path: path_and_query(&uri),
             headers,
             body,
         },

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use wasel_domain::ChannelId;
 use wasel_providers::ChannelKind;
 
-use super::{Arrival, accept};
+use super::{Arrival, accept, path_and_query};
 use crate::http::error::{ApiError, DocumentError};
 use crate::state::AppState;
 
@@ -125,9 +125,6 @@ async fn store(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<serde_json::Value>, DocumentError> {
-    let path = uri
-        .path_and_query()
-        .map_or_else(|| uri.path().to_owned(), ToString::to_string);
     let method = axum::http::Method::POST;
     accept(
         &state,
@@ -135,7 +132,7 @@ async fn store(
             kinds: KINDS,
             channel_id,
             method,
-            path,
+            path: path_and_query(&uri),
             headers,
             body,
         },
