@@ -27,6 +27,8 @@ pub struct Providers {
     pub whatsapp_web_url: Option<SocketUrl>,
     #[serde(with = "optional")]
     pub smtp_url: Option<Secret>,
+    #[serde(with = "optional")]
+    pub email_webhook_secret: Option<Secret>,
     #[serde(with = "crate::values::duration::positive")]
     pub connect_timeout: Duration,
     #[serde(with = "crate::values::duration::positive")]

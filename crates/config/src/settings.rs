@@ -43,6 +43,7 @@ const NAMED: &[(&str, &str)] = &[
     ("providers.twilio_api_base", "TWILIO_API_BASE"),
     ("providers.whatsapp_web_url", "WHATSAPP_WEB_URL"),
     ("providers.smtp_url", "SMTP_URL"),
+    ("providers.email_webhook_secret", "EMAIL_WEBHOOK_SECRET"),
     ("outbox.retry_base", "OUTBOX_RETRY_BASE"),
     ("outbox.reconcile_wait", "OUTBOX_RECONCILE_WAIT"),
     ("reserved.openai_base_url", "OPENAI_BASE_URL"),
@@ -68,6 +69,7 @@ const SECRET: &[&str] = &[
     "providers.meta_verify_token",
     "providers.twilio_auth_token",
     "providers.smtp_url",
+    "providers.email_webhook_secret",
     "reserved.openai_api_key",
     "reserved.sentry_dsn",
 ];

@@ -150,6 +150,10 @@ pub const DOCUMENT_NAMES: &[PublishedName] = &[
         name: "message_logs",
         table: "messages",
     },
+    PublishedName {
+        name: "whatsapp_templates",
+        table: "templates",
+    },
 ];
 
 /// Logged rows of `name.table` in the shape of `name`, by the same function as the view. A row the shape leaves out

@@ -137,6 +137,15 @@ pub enum OutboundContent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         address: Option<String>,
     },
+    /// An e-mail with its own subject; at least one of the two parts. Other content can go by e-mail too, under the
+    /// thread's subject.
+    Email {
+        subject: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        html: Option<String>,
+    },
     /// Contact cards in WhatsApp's format.
     Contacts {
         contacts: Vec<Value>,
@@ -194,7 +203,7 @@ impl OutboundContent {
     #[must_use]
     pub fn kind(&self) -> MessageKind {
         match self {
-            Self::Text { .. } => MessageKind::Text,
+            Self::Text { .. } | Self::Email { .. } => MessageKind::Text,
             Self::Image(_) => MessageKind::Image,
             Self::Video(_) => MessageKind::Video,
             Self::Audio(_) => MessageKind::Audio,
@@ -213,6 +222,7 @@ impl OutboundContent {
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text { body, .. } => Some(body),
+            Self::Email { subject, text, .. } => Some(text.as_deref().unwrap_or(subject)),
             Self::Image(media)
             | Self::Video(media)
             | Self::Audio(media)

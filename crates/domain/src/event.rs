@@ -96,6 +96,9 @@ pub struct InboundMessage {
     pub content: MessageContent,
     /// The provider's id of the message this one answers; it may be unknown to us.
     pub quoted_message_id: Option<String>,
+    /// The provider's ids of earlier messages in its thread (e-mail's References), the newest first. One we know
+    /// places the message into that conversation, whatever address it came from.
+    pub thread_ids: Vec<String>,
     pub forwarded: bool,
     /// The ad or post that brought the customer here, as the provider describes it.
     pub referral: Option<Value>,

@@ -6,6 +6,7 @@
 
 pub mod capabilities;
 pub mod conformance;
+pub mod email;
 pub mod error;
 pub mod media;
 pub mod twilio;
@@ -17,11 +18,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 use wasel_domain::event::{Identity, RoutedEvent};
-use wasel_domain::{AttemptId, MediaRef, OutboundContent};
+use wasel_domain::{AttemptId, MediaRef, MessageId, MessageStatus, OutboundContent};
 
 pub use capabilities::Capabilities;
 pub use error::{ErrorClass, Fault, SendError};
-pub use media::FetchedMedia;
+pub use media::{FetchFrom, FetchedMedia};
 pub use webhook::{ParseError, VerifyError, WebhookRequest};
 
 /// A kind of channel, as `wasel apply` and the `channels.kind` column name it.
@@ -31,10 +32,16 @@ pub enum ChannelKind {
     WhatsappCloud,
     TwilioSms,
     TwilioWhatsapp,
+    Email,
 }
 
 impl ChannelKind {
-    pub const ALL: [ChannelKind; 3] = [Self::WhatsappCloud, Self::TwilioSms, Self::TwilioWhatsapp];
+    pub const ALL: [ChannelKind; 4] = [
+        Self::WhatsappCloud,
+        Self::TwilioSms,
+        Self::TwilioWhatsapp,
+        Self::Email,
+    ];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -42,6 +49,7 @@ impl ChannelKind {
             Self::WhatsappCloud => "whatsapp_cloud",
             Self::TwilioSms => "twilio_sms",
             Self::TwilioWhatsapp => "twilio_whatsapp",
+            Self::Email => "email",
         }
     }
 
@@ -66,6 +74,10 @@ pub struct ProviderConfig {
     pub twilio_api_base: String,
     /// `TWILIO_AUTH_TOKEN`: likewise.
     pub twilio_auth_token: Option<String>,
+    /// `SMTP_URL`: the mail server of e-mail channels that name none.
+    pub smtp_url: Option<String>,
+    /// `EMAIL_WEBHOOK_SECRET`: signs inbound mail for e-mail channels that name no secret of their own.
+    pub email_webhook_secret: Option<String>,
 }
 
 /// A provider: parses its webhooks and opens its channels. Stateless.
@@ -73,6 +85,9 @@ pub trait Provider: Send + Sync {
     /// Turns one webhook request into events. Pure and total: any bytes give events or an error, never a panic.
     /// Nothing is trusted yet: the signature is checked next, against the channel that each event claims.
     fn parse(&self, request: &WebhookRequest<'_>) -> Result<Vec<RoutedEvent>, ParseError>;
+
+    /// What kind of failure one of this provider's error codes is, for codes that come later than the answer to a send.
+    fn classify(&self, code: &str) -> ErrorClass;
 
     /// Which keys of a channel's declaration are secret: they are stored sealed.
     fn secret_fields(&self) -> &'static [&'static str];
@@ -125,10 +140,10 @@ pub trait OpenChannel: Send + Sync {
         receipt: &ReadReceipt<'_>,
     ) -> Result<(), SendError>;
 
-    /// Downloads a file a customer sent. Credentials go only to the provider's own hosts.
+    /// Gets a file a customer sent. Credentials go only to the provider's own hosts.
     async fn fetch_media(
         &self,
-        http: &reqwest::Client,
+        from: FetchFrom<'_>,
         media: &MediaRef,
         max_bytes: u64,
     ) -> Result<FetchedMedia, SendError>;
@@ -137,20 +152,35 @@ pub trait OpenChannel: Send + Sync {
 /// One message on its way out.
 #[derive(Clone, Debug)]
 pub struct Outbound<'a> {
+    /// The same for every attempt at this message.
+    pub message_id: MessageId,
     pub attempt_id: AttemptId,
     /// Whom to, by the identity this channel can address.
     pub to: &'a Identity,
     pub content: &'a OutboundContent,
     /// The provider's id of the message this one quotes.
     pub quoted_message_id: Option<&'a str>,
+    /// What was said before, where the channel asks for it ([`Capabilities::threads_by_id`]).
+    pub thread: Option<&'a Thread>,
     /// Where the provider shall report, for those that take an address per message; it carries the attempt id.
     pub status_callback: Option<&'a str>,
+}
+
+/// The conversation a message continues, for channels whose messages name those before them (e-mail).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// Its subject line.
+    pub subject: Option<String>,
+    /// The provider's ids of its latest messages, the oldest first.
+    pub message_ids: Vec<String>,
 }
 
 /// The provider took the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     pub provider_message_id: String,
+    /// What taking it already proves, where no report will follow: an SMTP server that took a message has it `Sent`.
+    pub status: Option<MessageStatus>,
     /// The recipient as the provider knows them, where it says so (Brazil and Mexico differ from what was dialled).
     pub recipient: Vec<Identity>,
 }
@@ -182,6 +212,7 @@ pub struct ContentError {
 pub struct Providers {
     whatsapp_cloud: whatsapp_cloud::WhatsappCloud,
     twilio: twilio::Twilio,
+    email: email::Email,
 }
 
 impl Providers {
@@ -189,7 +220,8 @@ impl Providers {
     pub fn new(config: ProviderConfig) -> Self {
         Self {
             whatsapp_cloud: whatsapp_cloud::WhatsappCloud::new(config.clone()),
-            twilio: twilio::Twilio::new(config),
+            twilio: twilio::Twilio::new(config.clone()),
+            email: email::Email::new(config),
         }
     }
 
@@ -198,6 +230,7 @@ impl Providers {
         match kind {
             ChannelKind::WhatsappCloud => &self.whatsapp_cloud,
             ChannelKind::TwilioSms | ChannelKind::TwilioWhatsapp => &self.twilio,
+            ChannelKind::Email => &self.email,
         }
     }
 }

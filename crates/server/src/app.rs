@@ -224,6 +224,8 @@ fn provider_config(config: &Config) -> ProviderConfig {
         meta_verify_token: expose(&p.meta_verify_token),
         twilio_api_base: p.twilio_api_base.as_str().to_owned(),
         twilio_auth_token: expose(&p.twilio_auth_token),
+        smtp_url: expose(&p.smtp_url),
+        email_webhook_secret: expose(&p.email_webhook_secret),
     }
 }
 

@@ -1,8 +1,7 @@
 //! The only way a status moves.
 //!
-//! A status event is first written to the timeline, where a repetition falls out; only what is new there touches
-//! the attempt and the message, and both take the higher rank. So any order and any number of callbacks end in the
-//! same rows (`wasel_domain::status` says why the ranks are as they are).
+//! The work is the SQL function `wasel.advance_status` (migration 0009), which rows written by SQL use too: any order
+//! and any number of callbacks end in the same rows (`wasel_domain::status` says why the ranks are as they are).
 
 use std::collections::HashSet;
 
@@ -76,89 +75,49 @@ pub async fn advance_status(
         }
         details.push(crate::ingest::clean_json(&detail));
     }
-    let fresh: Vec<Uuid> = sqlx::query_scalar(
-        "WITH event AS (
-             SELECT e.*, a.attempt, a.message_id
+    let outcomes: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT * FROM wasel.advance_status($1, $2, $3, $4, $5, $6, $7, $8)")
+            .bind(&ids)
+            .bind(&orgs)
+            .bind(&channels)
+            .bind(&provider_ids)
+            .bind(&attempts)
+            .bind(&statuses)
+            .bind(&times)
+            .bind(&details)
+            .fetch_all(&mut *connection)
+            .await?;
+    let (mut fresh, mut unknown) = (HashSet::new(), vec![]);
+    for (id, outcome) in outcomes {
+        if outcome == "fresh" {
+            fresh.insert(id);
+        } else {
+            unknown.push(id);
+        }
+    }
+    if !unknown.is_empty() {
+        let waiting: Vec<Uuid> = sqlx::query_scalar(
+            "INSERT INTO pending_statuses (org_id, channel_id, provider_message_id, status, id, attempt_id, at, detail)
+             SELECT org_id, channel_id, provider_message_id, status, id, attempt_id, at, detail::jsonb
              FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[], $8::text[])
-                 AS e(id, org_id, channel_id, provider_message_id, attempt_hint, status, at, detail)
-             LEFT JOIN LATERAL (
-                 SELECT t.id AS attempt, t.message_id FROM message_attempts t
-                 WHERE t.org_id = e.org_id AND t.channel_id = e.channel_id AND t.provider_message_id = e.provider_message_id
-                 UNION ALL
-                 -- The answer to the request was lost: the callback is the proof that it was taken.
-                 SELECT t.id, t.message_id FROM message_attempts t
-                 WHERE t.org_id = e.org_id AND t.id = e.attempt_hint AND t.channel_id = e.channel_id
-                   AND t.provider_message_id IS NULL
-                 LIMIT 1) a ON true
-         ), pending AS (
-             INSERT INTO pending_statuses (org_id, channel_id, provider_message_id, status, id, attempt_id, at, detail)
-             SELECT org_id, channel_id, provider_message_id, status, id, attempt_hint, at, detail::jsonb
-             FROM event WHERE attempt IS NULL
-             ON CONFLICT DO NOTHING RETURNING id
-         ), fresh AS (
-             INSERT INTO message_events (org_id, id, message_id, attempt_id, event, at, detail)
-             SELECT org_id, id, message_id, attempt, status, at, detail::jsonb FROM event WHERE attempt IS NOT NULL
-             ON CONFLICT (org_id, message_id, attempt_id, event) WHERE attempt_id IS NOT NULL DO NOTHING
-             RETURNING org_id, id, message_id, attempt_id, event, at, detail
-         ), attempt AS (
-             SELECT org_id, attempt_id, (array_agg(event ORDER BY wasel.status_rank(event) DESC))[1] AS status,
-                 min(detail ->> 'provider_message_id') AS provider_message_id,
-                 min(detail ->> 'error_code') AS error_code, min(detail ->> 'error_message') AS error_message,
-                 min(at) AS at
-             FROM fresh GROUP BY org_id, attempt_id
-         ), attempts_moved AS (
-             UPDATE message_attempts t SET
-                 status = CASE WHEN wasel.status_rank(a.status) > wasel.status_rank(t.status) THEN a.status ELSE t.status END,
-                 provider_message_id = coalesce(t.provider_message_id, a.provider_message_id),
-                 accepted_at = coalesce(t.accepted_at, a.at),
-                 error_code = coalesce(a.error_code, t.error_code),
-                 error_message = coalesce(a.error_message, t.error_message)
-             FROM attempt a WHERE t.org_id = a.org_id AND t.id = a.attempt_id
-         ), message AS (
-             SELECT f.org_id, f.message_id, (array_agg(f.event ORDER BY wasel.status_rank(f.event) DESC))[1] AS status,
-                 min(f.detail ->> 'provider_message_id') AS provider_message_id,
-                 min(f.detail ->> 'error_code') AS error_code, min(f.detail ->> 'error_message') AS error_message,
-                 min(f.at) FILTER (WHERE f.event IN ('sent', 'delivered', 'read')) AS sent_at,
-                 -- A provider may leave `delivered` out: `read` implies it.
-                 min(f.at) FILTER (WHERE f.event IN ('delivered', 'read')) AS delivered_at,
-                 min(f.at) FILTER (WHERE f.event = 'read') AS read_at,
-                 min(f.at) FILTER (WHERE f.event = 'failed') AS failed_at
-             FROM fresh f
-             -- The failure of an attempt that has been replaced by a newer one is not the message's.
-             WHERE f.event NOT IN ('failed', 'cancelled') OR NOT EXISTS (
-                 SELECT FROM message_attempts newer
-                 WHERE newer.org_id = f.org_id AND newer.message_id = f.message_id AND newer.id > f.attempt_id)
-             GROUP BY f.org_id, f.message_id
-         ), moved AS (
-             UPDATE messages m SET
-                 status = CASE WHEN wasel.status_rank(n.status) > wasel.status_rank(m.status) THEN n.status ELSE m.status END,
-                 provider_message_id = coalesce(m.provider_message_id, n.provider_message_id),
-                 sent_at = least(m.sent_at, n.sent_at),
-                 delivered_at = least(m.delivered_at, n.delivered_at),
-                 read_at = least(m.read_at, n.read_at),
-                 failed_at = least(m.failed_at, n.failed_at),
-                 error_code = coalesce(n.error_code, m.error_code),
-                 error_message = coalesce(n.error_message, m.error_message),
-                 updated_at = now()
-             FROM message n WHERE m.org_id = n.org_id AND m.id = n.message_id
-         ), settled AS (
-             -- The provider has it: nothing is left to send or to find out.
-             DELETE FROM outbox o USING fresh f
-             WHERE o.org_id = f.org_id AND o.message_id = f.message_id AND o.attempt_id = f.attempt_id
-         )
-         SELECT id FROM fresh UNION ALL SELECT id FROM pending",
-    )
-    .bind(&ids)
-    .bind(&orgs)
-    .bind(&channels)
-    .bind(&provider_ids)
-    .bind(&attempts)
-    .bind(&statuses)
-    .bind(&times)
-    .bind(&details)
-    .fetch_all(connection)
-    .await?;
-    Ok(fresh.into_iter().collect())
+                 AS e(id, org_id, channel_id, provider_message_id, attempt_id, status, at, detail)
+             WHERE id = ANY ($9)
+             ON CONFLICT DO NOTHING RETURNING id",
+        )
+        .bind(&ids)
+        .bind(&orgs)
+        .bind(&channels)
+        .bind(&provider_ids)
+        .bind(&attempts)
+        .bind(&statuses)
+        .bind(&times)
+        .bind(&details)
+        .bind(&unknown)
+        .fetch_all(connection)
+        .await?;
+        fresh.extend(waiting);
+    }
+    Ok(fresh)
 }
 
 /// A waiting status whose message has come to be known.
@@ -197,6 +156,8 @@ pub async fn apply_pending(
                      SELECT p.org_id, p.channel_id, p.provider_message_id, p.status FROM pending_statuses p
                      WHERE EXISTS (SELECT FROM message_attempts t WHERE t.org_id = p.org_id
                          AND t.channel_id = p.channel_id AND t.provider_message_id = p.provider_message_id)
+                        OR EXISTS (SELECT FROM messages m WHERE m.org_id = p.org_id AND m.direction = 'outbound'
+                         AND m.channel_id = p.channel_id AND m.provider_message_id = p.provider_message_id)
                      ORDER BY p.received_at LIMIT 500 FOR UPDATE SKIP LOCKED)
                  RETURNING org_id, channel_id, provider_message_id, status, attempt_id, at, detail",
             )

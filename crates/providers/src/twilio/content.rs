@@ -42,6 +42,9 @@ pub(super) fn fields(network: Network, content: &OutboundContent) -> Result<Fiel
             "type",
             "SMS has no locations; send a link to a map",
         )),
+        OutboundContent::Email { .. } => {
+            Err(refusal("type", "an e-mail goes to an e-mail channel"))
+        }
         OutboundContent::Contacts { .. } => {
             Err(refusal("type", "Twilio cannot send contact cards"))
         }

@@ -42,9 +42,9 @@ use self::address::Network;
 pub use self::errors::classify_status_code;
 use self::settings::Settings;
 use crate::{
-    Accepted, Capabilities, ChannelKind, ContentError, FetchedMedia, OpenChannel, Outbound,
-    ParseError, Provider, ProviderConfig, ReadReceipt, SendError, SettingsError, VerifyError,
-    WebhookRequest,
+    Accepted, Capabilities, ChannelKind, ContentError, ErrorClass, FetchFrom, FetchedMedia,
+    OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
+    SettingsError, VerifyError, WebhookRequest,
 };
 
 /// Where Twilio is, unless the configuration names a stand-in.
@@ -61,6 +61,8 @@ static SMS: Capabilities = Capabilities {
     max_text_chars: MAX_BODY_CHARS,
     // "Accepted content types for media": 5 MB for a whole MMS.
     max_media_bytes: 5 * 1024 * 1024,
+    threads_by_id: false,
+    media_in_webhook: false,
 };
 
 static WHATSAPP: Capabilities = Capabilities {
@@ -71,6 +73,8 @@ static WHATSAPP: Capabilities = Capabilities {
     max_text_chars: MAX_BODY_CHARS,
     // "WhatsApp media messages": 16 MB.
     max_media_bytes: 16 * 1024 * 1024,
+    threads_by_id: false,
+    media_in_webhook: false,
 };
 
 pub struct Twilio {
@@ -87,6 +91,10 @@ impl Twilio {
 impl Provider for Twilio {
     fn secret_fields(&self) -> &'static [&'static str] {
         &["auth_token"]
+    }
+
+    fn classify(&self, code: &str) -> ErrorClass {
+        errors::classify_status_code(code)
     }
 
     fn setting_fields(&self) -> &'static [&'static str] {
@@ -108,7 +116,7 @@ impl Provider for Twilio {
         let network = match kind {
             ChannelKind::TwilioSms => Network::Sms,
             ChannelKind::TwilioWhatsapp => Network::Whatsapp,
-            ChannelKind::WhatsappCloud => {
+            ChannelKind::WhatsappCloud | ChannelKind::Email => {
                 return Err(SettingsError {
                     field: "kind",
                     reason: "not a kind of channel at Twilio".to_owned(),
@@ -191,10 +199,10 @@ impl OpenChannel for TwilioChannel {
 
     async fn fetch_media(
         &self,
-        http: &reqwest::Client,
+        from: FetchFrom<'_>,
         media: &MediaRef,
         max_bytes: u64,
     ) -> Result<FetchedMedia, SendError> {
-        self.download(http, media, max_bytes).await
+        self.download(from.http, media, max_bytes).await
     }
 }

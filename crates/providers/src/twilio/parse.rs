@@ -235,6 +235,7 @@ fn incoming(
             sent_at: received_at,
             content: inbound::content(params, envelope.network),
             quoted_message_id: params.get("OriginalRepliedMessageSid"),
+            thread_ids: Vec::new(),
             forwarded: is_true(params, "Forwarded") || is_true(params, "FrequentlyForwarded"),
             referral: inbound::referral(params),
             group_id: None,

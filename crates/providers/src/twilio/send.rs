@@ -55,6 +55,7 @@ impl TwilioChannel {
         };
         Ok(Accepted {
             provider_message_id: sid.to_owned(),
+            status: None,
             recipient: text("to").and_then(address::identity).into_iter().collect(),
         })
     }

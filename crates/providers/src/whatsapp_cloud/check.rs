@@ -37,6 +37,9 @@ pub(super) fn check(content: &OutboundContent) -> Result<(), ContentError> {
             }
             Ok(())
         }
+        OutboundContent::Email { .. } => {
+            wrong("content.type", "an e-mail goes to an e-mail channel")
+        }
         OutboundContent::Contacts { contacts } => cards(contacts),
         OutboundContent::Interactive { interactive: body } => interactive(body),
         OutboundContent::Template(named) => template(named),

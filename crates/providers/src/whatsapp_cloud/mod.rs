@@ -29,9 +29,9 @@ use wasel_domain::{MediaRef, OutboundContent};
 pub use errors::classify;
 
 use crate::{
-    Accepted, Capabilities, ChannelKind, ContentError, FetchedMedia, OpenChannel, Outbound,
-    ParseError, Provider, ProviderConfig, ReadReceipt, SendError, SettingsError, VerifyError,
-    WebhookRequest,
+    Accepted, Capabilities, ChannelKind, ContentError, ErrorClass, FetchFrom, FetchedMedia,
+    OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
+    SettingsError, VerifyError, WebhookRequest,
 };
 use graph::Graph;
 use settings::Settings;
@@ -44,6 +44,8 @@ static CAPABILITIES: Capabilities = Capabilities {
     max_text_chars: check::MAX_TEXT_CHARS,
     // Meta's limit for documents; every other kind of file is smaller.
     max_media_bytes: 100 * 1024 * 1024,
+    threads_by_id: false,
+    media_in_webhook: false,
 };
 
 /// The provider: see the module.
@@ -61,6 +63,10 @@ impl WhatsappCloud {
 impl Provider for WhatsappCloud {
     fn secret_fields(&self) -> &'static [&'static str] {
         &["access_token", "app_secret", "verify_token"]
+    }
+
+    fn classify(&self, code: &str) -> ErrorClass {
+        errors::classify(code)
     }
 
     fn setting_fields(&self) -> &'static [&'static str] {
@@ -143,10 +149,10 @@ impl OpenChannel for CloudChannel {
 
     async fn fetch_media(
         &self,
-        http: &reqwest::Client,
+        from: FetchFrom<'_>,
         media: &MediaRef,
         max_bytes: u64,
     ) -> Result<FetchedMedia, SendError> {
-        media::fetch(&self.graph, http, media, max_bytes).await
+        media::fetch(&self.graph, from.http, media, max_bytes).await
     }
 }

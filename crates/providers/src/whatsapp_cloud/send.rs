@@ -83,6 +83,8 @@ fn content(content: &OutboundContent) -> (&'static str, Value) {
         OutboundContent::Text { body, preview_url } => {
             json!({"body": body, "preview_url": preview_url})
         }
+        // Refused by `check`; its text is what there would be to send.
+        OutboundContent::Email { .. } => json!({"body": content.text()}),
         OutboundContent::Image(file)
         | OutboundContent::Video(file)
         | OutboundContent::Sticker(file) => media(file),
@@ -182,6 +184,7 @@ fn accepted(body: &[u8]) -> Result<Accepted, SendError> {
     let recipient = answer.contacts.into_iter().next();
     Ok(Accepted {
         provider_message_id: id.ok_or_else(unreadable)?,
+        status: None,
         recipient: recipient.map_or_else(Vec::new, |contact| {
             identities([contact.wa_id.as_deref(), contact.user_id.as_deref()])
         }),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wasel_domain::{AttemptId, OutboundContent};
+use wasel_domain::{AttemptId, MessageId, OutboundContent};
 use wasel_providers::conformance::{self, Answer, Subject};
 use wasel_providers::{Accepted, ErrorClass, Outbound, SendError};
 
@@ -44,6 +44,8 @@ async fn send(subject: &Subject, base: &str) -> Result<Accepted, SendError> {
         preview_url: false,
     };
     let message = Outbound {
+        message_id: MessageId::generate(),
+        thread: None,
         attempt_id: AttemptId::generate(),
         to: &subject.recipient,
         content: &content,

@@ -9,7 +9,7 @@ use ring::digest;
 use wasel_db::media::{self, Fetched, Media};
 use wasel_domain::{MediaRef, OrgId};
 use wasel_jobs::{Job, JobError, Next};
-use wasel_providers::ErrorClass;
+use wasel_providers::{ErrorClass, FetchFrom};
 
 use crate::state::AppState;
 
@@ -91,7 +91,7 @@ async fn download(state: &AppState, file: &Media) -> Result<Stored, Failed> {
     let limit = channel.open.capabilities().max_media_bytes;
     let fetched = channel
         .open
-        .fetch_media(&state.media_http, &source, limit)
+        .fetch_media(FetchFrom::server(&state.media_http), &source, limit)
         .await
         .map_err(|error| {
             let gone = matches!(error.class, ErrorClass::Content | ErrorClass::Recipient);

@@ -173,7 +173,9 @@ async fn send(state: AppState, claimed: Claimed) {
                 state.public_url, claimed.attempt_id
             );
             let outbound = Outbound {
+                message_id: claimed.message_id.into(),
                 attempt_id: AttemptId(claimed.attempt_id),
+                thread: None,
                 to: &to,
                 content: &content,
                 quoted_message_id: claimed.quoted_message_id.as_deref(),

@@ -4,14 +4,14 @@ use base64::Engine as _;
 use serde_json::{Map, Value, json};
 use wasel_domain::content::{MediaSource, OutboundMedia, OutboundTemplate};
 use wasel_domain::event::{Identity, IdentityKind};
-use wasel_domain::{AttemptId, MediaRef, OutboundContent};
+use wasel_domain::{AttemptId, MediaRef, MessageId, OutboundContent};
 
 use super::server::{Asked, Server, answer, client};
 use super::{ACCOUNT, TOKEN, channel_at, twilio};
 use crate::twilio::classify_status_code;
 use crate::{
-    Accepted, ChannelKind, ErrorClass, OpenChannel, Outbound, Provider, ReadReceipt, SendError,
-    SettingsError,
+    Accepted, ChannelKind, ErrorClass, FetchFrom, OpenChannel, Outbound, Provider, ReadReceipt,
+    SendError, SettingsError,
 };
 
 const CUSTOMER: &str = "+201012345678";
@@ -70,6 +70,8 @@ async fn send_to(
     content: &OutboundContent,
 ) -> Result<Accepted, SendError> {
     let message = Outbound {
+        message_id: MessageId::generate(),
+        thread: None,
         attempt_id: AttemptId::generate(),
         to,
         content,
@@ -384,6 +386,8 @@ async fn an_answer_that_never_comes_is_ambiguous() {
         .unwrap();
     let (to, content) = (phone(), text("hi"));
     let message = Outbound {
+        message_id: MessageId::generate(),
+        thread: None,
         attempt_id: AttemptId::generate(),
         to: &to,
         content: &content,
@@ -480,7 +484,7 @@ async fn a_file_is_fetched_from_storage_without_our_credentials() {
     let api = Server::answering(vec![answer(307, &to_storage, "")]).await;
     let channel = channel_at(&api.base, WHATSAPP);
     let file = channel
-        .fetch_media(&client(), &media(&api.base), 4)
+        .fetch_media(FetchFrom::server(&client()), &media(&api.base), 4)
         .await
         .unwrap();
     assert_eq!(&file.bytes[..], b"JPEG");
@@ -500,7 +504,7 @@ async fn credentials_do_not_come_back_with_a_redirect_to_the_api() {
     .await;
     let channel = channel_at(&api.base, WHATSAPP);
     let file = channel
-        .fetch_media(&client(), &media(&api.base), 9)
+        .fetch_media(FetchFrom::server(&client()), &media(&api.base), 9)
         .await
         .unwrap();
     assert_eq!(file.mime_type, "image/png", "as the webhook declared it");
@@ -525,7 +529,10 @@ async fn an_address_that_is_not_the_apis_is_never_asked() {
             url: Some(url.to_owned()),
             ..MediaRef::default()
         };
-        let error = channel.fetch_media(&client(), &media, 9).await.unwrap_err();
+        let error = channel
+            .fetch_media(FetchFrom::server(&client()), &media, 9)
+            .await
+            .unwrap_err();
         assert_eq!(error.class, ErrorClass::Content, "{url}");
     }
     assert!(stranger.asked().is_empty() && api.asked().is_empty());
@@ -541,7 +548,7 @@ async fn a_file_larger_than_allowed_is_refused_whether_it_says_so_or_not() {
         let api = Server::answering(vec![raw]).await;
         let channel = channel_at(&api.base, SMS);
         let error = channel
-            .fetch_media(&client(), &media(&api.base), 4)
+            .fetch_media(FetchFrom::server(&client()), &media(&api.base), 4)
             .await
             .unwrap_err();
         assert_eq!(error.class, ErrorClass::Content);
@@ -549,7 +556,9 @@ async fn a_file_larger_than_allowed_is_refused_whether_it_says_so_or_not() {
     }
     let api = Server::answering(vec![chunked]).await;
     let channel = channel_at(&api.base, SMS);
-    let file = channel.fetch_media(&client(), &media(&api.base), 5).await;
+    let file = channel
+        .fetch_media(FetchFrom::server(&client()), &media(&api.base), 5)
+        .await;
     assert_eq!(&file.unwrap().bytes[..], b"12345");
 }
 
@@ -574,7 +583,7 @@ async fn a_file_that_cannot_be_had_says_whether_to_ask_again() {
         let api = Server::answering(vec![raw.clone()]).await;
         let channel = channel_at(&api.base, SMS);
         let error = channel
-            .fetch_media(&client(), &media(&api.base), 99)
+            .fetch_media(FetchFrom::server(&client()), &media(&api.base), 99)
             .await
             .unwrap_err();
         assert_eq!(error.class, class, "{raw}");
@@ -582,7 +591,9 @@ async fn a_file_that_cannot_be_had_says_whether_to_ask_again() {
     let circle = vec![answer(302, "location: /again\r\n", ""); 6];
     let api = Server::answering(circle).await;
     let channel = channel_at(&api.base, SMS);
-    let error = channel.fetch_media(&client(), &media(&api.base), 99).await;
+    let error = channel
+        .fetch_media(FetchFrom::server(&client()), &media(&api.base), 99)
+        .await;
     assert_eq!(error.unwrap_err().class, ErrorClass::Content);
 }
 

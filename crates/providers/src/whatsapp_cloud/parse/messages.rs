@@ -83,6 +83,7 @@ fn with_content(
         sent_at: at,
         content,
         quoted_message_id: context.and_then(|context| context.string("id")),
+        thread_ids: Vec::new(),
         forwarded: is_set("forwarded") || is_set("frequently_forwarded"),
         referral: message.value("referral"),
         group_id: message.string("group_id"),

@@ -4,7 +4,7 @@ use reqwest::redirect::Policy;
 use serde_json::json;
 use wasel_domain::MediaRef;
 use wasel_providers::conformance::Answer;
-use wasel_providers::{ErrorClass, FetchedMedia, SendError};
+use wasel_providers::{ErrorClass, FetchFrom, FetchedMedia, SendError};
 
 use super::{TOKEN, open};
 use crate::stand_in::{StandIn, client, client_with};
@@ -37,7 +37,9 @@ fn file() -> Answer {
 
 async fn fetch(provider: &StandIn, media: &MediaRef) -> Result<FetchedMedia, SendError> {
     let channel = open(&provider.base);
-    channel.fetch_media(&client(), media, 11).await
+    channel
+        .fetch_media(FetchFrom::server(&client()), media, 11)
+        .await
 }
 
 #[tokio::test]
@@ -172,7 +174,9 @@ async fn a_redirect_to_somebody_else_gets_neither_the_token_nor_believed() {
     // A client that follows redirects by itself goes there, but without the token.
     let follows = client_with(Policy::limited(5));
     let channel = open(&provider.base);
-    let error = channel.fetch_media(&follows, &media, 100).await;
+    let error = channel
+        .fetch_media(FetchFrom::server(&follows), &media, 100)
+        .await;
     assert_eq!(error.unwrap_err().class, ErrorClass::Content);
     assert_eq!(stranger.seen()[0].header("authorization"), None);
 }

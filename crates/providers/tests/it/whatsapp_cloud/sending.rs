@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wasel_domain::event::{Identity, IdentityKind};
-use wasel_domain::{AttemptId, OutboundContent};
+use wasel_domain::{AttemptId, MessageId, OutboundContent};
 use wasel_providers::conformance::Answer;
 use wasel_providers::{Accepted, ErrorClass, Outbound, ReadReceipt, SendError};
 
@@ -19,6 +19,8 @@ async fn send(
 ) -> Result<Accepted, SendError> {
     let content: OutboundContent = serde_json::from_value(content).unwrap();
     let message = Outbound {
+        message_id: MessageId::generate(),
+        thread: None,
         attempt_id: ATTEMPT.parse::<AttemptId>().unwrap(),
         to,
         content: &content,
@@ -167,6 +169,7 @@ async fn accepted_says_who_the_recipient_really_is_whatever_the_message_waits_fo
         assert_eq!(
             accepted,
             Accepted {
+                status: None,
                 provider_message_id: "wamid.1".to_owned(),
                 recipient: vec![
                     Identity::new(IdentityKind::Phone, "+551187654321"),
