@@ -15,4 +15,6 @@ pub struct Limits {
     pub body: usize,
     #[serde(with = "crate::values::size")]
     pub webhook_body: usize,
+    #[serde(with = "crate::values::size")]
+    pub email_body: usize,
 }

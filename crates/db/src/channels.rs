@@ -136,6 +136,21 @@ pub async fn list_sealed(tx: &mut SystemTx) -> Result<Vec<SealedChannel>> {
     .await?)
 }
 
+/// A channel's sealed secrets.
+pub async fn find_sealed_secrets(
+    tx: &mut SystemTx,
+    org: OrgId,
+    channel: ChannelId,
+) -> Result<Option<Vec<u8>>> {
+    Ok(sqlx::query_scalar(
+        "SELECT sealed FROM channel_secrets WHERE org_id = $1 AND channel_id = $2",
+    )
+    .bind(org.0)
+    .bind(channel.0)
+    .fetch_optional(&mut **tx)
+    .await?)
+}
+
 /// Whether any secret is sealed: then an `ENCRYPTION_KEY` must not be invented.
 pub async fn any_sealed(connection: &mut PgConnection) -> Result<bool> {
     Ok(

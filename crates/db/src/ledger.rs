@@ -125,6 +125,17 @@ pub async fn find(tx: &mut SystemTx, org: OrgId, id: Uuid) -> Result<Option<Webh
     )
 }
 
+/// The body of a request, while the ledger keeps it.
+pub async fn find_body(tx: &mut SystemTx, org: OrgId, id: Uuid) -> Result<Option<Vec<u8>>> {
+    Ok(
+        sqlx::query_scalar("SELECT body FROM webhook_events WHERE org_id = $1 AND id = $2")
+            .bind(org.0)
+            .bind(id)
+            .fetch_optional(&mut **tx)
+            .await?,
+    )
+}
+
 /// A ledger row without its body.
 #[derive(Clone, Debug, FromRow)]
 pub struct WebhookEventSummary {

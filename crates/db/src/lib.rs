@@ -22,6 +22,7 @@ pub mod consents;
 pub mod contacts;
 pub mod conversations;
 mod error;
+pub mod failures;
 pub mod idempotency;
 pub mod identity;
 pub mod ingest;

@@ -15,6 +15,8 @@ pub struct NewMedia {
     pub id: Uuid,
     pub message_id: Uuid,
     pub channel_id: Uuid,
+    /// The ledger row that brought it.
+    webhook_event_id: Uuid,
     source: String,
     mime_type: Option<String>,
     filename: Option<String>,
@@ -35,16 +37,25 @@ pub struct Media {
     pub storage_key: Option<String>,
     pub error: Option<String>,
     pub attempts: i32,
+    /// The ledger row whose body may hold it; `None` for files from before that was kept.
+    pub webhook_event_id: Option<Uuid>,
 }
 
 impl NewMedia {
-    pub(crate) fn new(org_id: Uuid, message_id: Uuid, channel_id: Uuid, source: &MediaRef) -> Self {
+    pub(crate) fn new(
+        org_id: Uuid,
+        message_id: Uuid,
+        channel_id: Uuid,
+        webhook_event_id: Uuid,
+        source: &MediaRef,
+    ) -> Self {
         let json = serde_json::to_value(source).unwrap_or(Value::Null);
         Self {
             org_id,
             id: Uuid::now_v7(),
             message_id,
             channel_id,
+            webhook_event_id,
             source: clean_json(&json).unwrap_or_else(|| "{}".to_owned()),
             mime_type: source
                 .mime_type
@@ -86,10 +97,10 @@ pub(crate) async fn insert(connection: &mut PgConnection, files: &[NewMedia]) ->
         };
     }
     sqlx::query(
-        "INSERT INTO media (org_id, id, message_id, channel_id, source, mime_type, filename)
-         SELECT n.org_id, n.id, n.message_id, n.channel_id, n.source::jsonb, n.mime_type, n.filename
-         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[])
-             AS n(org_id, id, message_id, channel_id, source, mime_type, filename)",
+        "INSERT INTO media (org_id, id, message_id, channel_id, source, mime_type, filename, webhook_event_id)
+         SELECT n.org_id, n.id, n.message_id, n.channel_id, n.source::jsonb, n.mime_type, n.filename, n.webhook_event_id
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::uuid[])
+             AS n(org_id, id, message_id, channel_id, source, mime_type, filename, webhook_event_id)",
     )
     .bind(column!(org_id))
     .bind(column!(id))
@@ -98,6 +109,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, files: &[NewMedia]) ->
     .bind(column!(source))
     .bind(column!(mime_type))
     .bind(column!(filename))
+    .bind(column!(webhook_event_id))
     .execute(connection)
     .await?;
     Ok(())

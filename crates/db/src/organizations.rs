@@ -42,6 +42,18 @@ pub async fn find(connection: &mut PgConnection, id: OrgId) -> Result<Option<Org
         .await?)
 }
 
+/// The tenant of an installation that has only one.
+pub async fn find_only(connection: &mut PgConnection) -> Result<Option<OrgId>> {
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM organizations WHERE id <> $1 LIMIT 2")
+        .bind(OrgId::SYSTEM.0)
+        .fetch_all(connection)
+        .await?;
+    Ok(match ids.as_slice() {
+        [only] => Some(OrgId(*only)),
+        _ => None,
+    })
+}
+
 pub async fn find_by_slug(
     connection: &mut PgConnection,
     slug: &str,

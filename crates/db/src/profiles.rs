@@ -59,6 +59,21 @@ pub async fn list_channel_limits(
     .await?)
 }
 
+/// A member of the tenant.
+pub async fn find(
+    connection: &mut PgConnection,
+    org: OrgId,
+    user: UserId,
+) -> Result<Option<Profile>> {
+    Ok(
+        sqlx::query_as("SELECT * FROM profiles WHERE org_id = $1 AND id = $2")
+            .bind(org.0)
+            .bind(user.0)
+            .fetch_optional(connection)
+            .await?,
+    )
+}
+
 /// Whether the person belongs to the tenant.
 pub async fn exists(connection: &mut PgConnection, org: OrgId, user: UserId) -> Result<bool> {
     Ok(

@@ -3,6 +3,7 @@
 
 pub mod consent;
 pub mod content;
+pub mod email;
 pub mod event;
 pub mod ids;
 pub mod phone;

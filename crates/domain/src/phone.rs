@@ -4,7 +4,8 @@ pub use rlibphonenumber::Region;
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
 use serde::{Deserialize, Serialize};
 
-/// A number in E.164: `+`, country code, subscriber number; at most 15 digits.
+/// A number in E.164: `+`, country code, subscriber number; at most 15 digits. Numbers of one person that WhatsApp writes
+/// in two ways (Brazil, Mexico) are one value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct E164(String);
@@ -47,11 +48,8 @@ impl E164 {
         if !PHONE_NUMBER_UTIL.is_possible_number(&number) {
             return Err(PhoneError::WrongLength);
         }
-        Ok(Self(
-            PHONE_NUMBER_UTIL
-                .format(&number, PhoneNumberFormat::E164)
-                .into_owned(),
-        ))
+        let formatted = PHONE_NUMBER_UTIL.format(&number, PhoneNumberFormat::E164);
+        Ok(Self(as_dialled_today(&formatted)))
     }
 
     /// A provider's `wa_id` or `msisdn`: digits with the country code and no `+`. Never read with a default
@@ -64,7 +62,7 @@ impl E164 {
         if !digits.bytes().all(|b| b.is_ascii_digit()) || digits.starts_with('0') {
             return Err(PhoneError::NotANumber);
         }
-        Ok(Self(format!("+{digits}")))
+        Ok(Self(as_dialled_today(&format!("+{digits}"))))
     }
 
     #[must_use]
@@ -102,6 +100,30 @@ impl From<E164> for String {
 /// Bidi marks and zero-width characters that come along when a number is copied from an Arabic page.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{061C}' | '\u{FEFF}')
+}
+
+/// Two countries renumbered their mobiles, and WhatsApp ids of older accounts keep the old form: Brazil put a 9 before
+/// eight-digit mobiles (Anatel, resolution 553/2010; landlines start with 2 to 5), Mexico dropped the 1 after its country
+/// code (IFT, 2019). Meta answers with either form, so both are kept as today's.
+fn as_dialled_today(number: &str) -> String {
+    let is_digits =
+        |text: &str, count: usize| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    if let Some(rest) = number
+        .strip_prefix("+521")
+        .filter(|rest| is_digits(rest, 10))
+    {
+        return format!("+52{rest}");
+    }
+    if let Some(rest) = number
+        .strip_prefix("+55")
+        .filter(|rest| is_digits(rest, 10))
+    {
+        let (area, subscriber) = rest.split_at(2);
+        if subscriber.starts_with(['6', '7', '8', '9']) {
+            return format!("+55{area}9{subscriber}");
+        }
+    }
+    number.to_owned()
 }
 
 /// `00` is how most of the world dials `+`; with no region the library cannot know that.
@@ -159,6 +181,22 @@ mod tests {
                 "+966512345678",
                 "{spelling}"
             );
+        }
+    }
+
+    #[test]
+    fn the_old_and_new_form_of_a_brazilian_or_mexican_mobile_are_one_person() {
+        for (old, new) in [
+            ("551187654321", "+5511987654321"),
+            ("5511987654321", "+5511987654321"),
+            // A landline has no second form.
+            ("551133334444", "+551133334444"),
+            ("5215512345678", "+525512345678"),
+            ("525512345678", "+525512345678"),
+        ] {
+            assert_eq!(E164::from_wa_id(old).unwrap().as_str(), new, "{old}");
+            let typed = format!("+{old}");
+            assert_eq!(E164::parse(&typed, None).unwrap().as_str(), new, "{typed}");
         }
     }
 

@@ -70,6 +70,25 @@ impl ErrorClass {
         Self::Ambiguous,
     ];
 
+    /// Its name in the timeline and in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::ThrottledChannel => "throttled_channel",
+            Self::ThrottledPair => "throttled_pair",
+            Self::ThrottledAccount => "throttled_account",
+            Self::ChannelBlocked => "channel_blocked",
+            Self::NotNow => "not_now",
+            Self::NeedsTemplate => "needs_template",
+            Self::OptedOut => "opted_out",
+            Self::OptedOutOfMarketing => "opted_out_of_marketing",
+            Self::Recipient => "recipient",
+            Self::Content => "content",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
+
     /// Whether sending the same again can succeed without anybody changing anything about the message.
     #[must_use]
     pub const fn is_retryable(self) -> bool {

@@ -12,6 +12,7 @@ pub mod media;
 pub mod twilio;
 pub mod webhook;
 pub mod whatsapp_cloud;
+pub mod words;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub use capabilities::Capabilities;
 pub use error::{ErrorClass, Fault, SendError};
 pub use media::{FetchFrom, FetchedMedia};
 pub use webhook::{ParseError, VerifyError, WebhookRequest};
+pub use words::{Explanation, Language};
 
 /// A kind of channel, as `wasel apply` and the `channels.kind` column name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -26,6 +26,7 @@ use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
 use crate::http::realtime::SocketAuthorizer;
 use crate::jobs::fetch_media::FetchMedia;
+use crate::jobs::follow_failures::FollowFailures;
 use crate::jobs::housekeeping::Housekeeping;
 use crate::jobs::reconcile::Reconcile;
 use crate::jobs::send_message::SendMessage;
@@ -277,6 +278,11 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
             shutdown.clone(),
         ),
         wasel_jobs::spawn(Reconcile(state.clone()), unprompted(), shutdown.clone()),
+        wasel_jobs::spawn(
+            FollowFailures(state.clone()),
+            unprompted(),
+            shutdown.clone(),
+        ),
         wasel_jobs::spawn(Housekeeping(state.clone()), unprompted(), shutdown.clone()),
     ];
     let service =

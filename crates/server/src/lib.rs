@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cli;
 pub mod http;
 pub mod jobs;
+pub mod notify;
 pub mod outbound;
 pub mod registry;
 pub mod state;

@@ -8,10 +8,13 @@ use chrono::Utc;
 use ring::digest;
 use serde_json::{Value, json};
 use wasel_db::conversations::{self, Conversation};
+use wasel_db::failures::{self, NewFallback};
 use wasel_db::messages::{self, Message, NewOutbound};
 use wasel_db::{consents, contacts, idempotency};
 use wasel_domain::event::{Identity, IdentityKind};
-use wasel_domain::{ContactId, ConversationId, E164, MessageId, OrgId, OutboundContent, window};
+use wasel_domain::{
+    ContactId, ConversationId, E164, MessageId, OrgId, OutboundContent, email, window,
+};
 
 use crate::auth::Caller;
 use crate::http::error::ApiError;
@@ -52,6 +55,26 @@ pub struct SendRequest {
     /// 1 (first) to 10.
     pub priority: i16,
     pub at_most_once: bool,
+    /// What follows if it fails.
+    pub fallback: Option<NewFallback>,
+}
+
+impl SendRequest {
+    /// A request with nothing special about it.
+    #[must_use]
+    pub fn new(recipient: Recipient, content: OutboundContent) -> Self {
+        Self {
+            recipient,
+            content,
+            reply_to: None,
+            idempotency_key: None,
+            request_id: None,
+            metadata: json!({}),
+            priority: 5,
+            at_most_once: false,
+            fallback: None,
+        }
+    }
 }
 
 /// The message as it stands, and whether this very request had been made before.
@@ -157,6 +180,9 @@ pub async fn enqueue(
         },
     )
     .await?;
+    if let Some(fallback) = &request.fallback {
+        failures::insert_fallback(&mut tx, org, id, fallback).await?;
+    }
     let message = messages::find(&mut tx, org, id)
         .await?
         .ok_or_else(|| ApiError::not_found("message"))?;
@@ -178,7 +204,8 @@ fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
     }
     if to.contains('@') {
         if addressable.contains(&IdentityKind::Email) {
-            return Ok(Identity::new(IdentityKind::Email, to.to_lowercase()));
+            let address = email::parse(to).map_err(|error| ApiError::invalid("to", error))?;
+            return Ok(Identity::new(IdentityKind::Email, address));
         }
         return Err(ApiError::invalid(
             "to",
@@ -187,6 +214,12 @@ fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
     }
     if addressable.contains(&IdentityKind::Bsuid) && looks_like_bsuid(to) {
         return Ok(Identity::new(IdentityKind::Bsuid, to));
+    }
+    if !addressable.contains(&IdentityKind::Phone) {
+        return Err(ApiError::invalid(
+            "to",
+            "this channel needs an e-mail address",
+        ));
     }
     let number = to.strip_prefix("whatsapp:").unwrap_or(to);
     let number = E164::parse(number, channel.region)

@@ -184,6 +184,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "'***'",
     ),
     (
+        "EMAIL_WEBHOOK_SECRET",
+        "hunter2",
+        "providers.email_webhook_secret",
+        "'***'",
+    ),
+    (
         "WASEL_PROVIDERS_CONNECT_TIMEOUT",
         "2s",
         "providers.connect_timeout",
@@ -221,6 +227,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "4MiB",
         "limits.webhook_body",
         "'4MiB'",
+    ),
+    (
+        "WASEL_LIMITS_EMAIL_BODY",
+        "10MiB",
+        "limits.email_body",
+        "'10MiB'",
     ),
     ("OUTBOX_RETRY_BASE", "50ms", "outbox.retry_base", "'50ms'"),
     (

@@ -1,6 +1,6 @@
 //! One group of deliveries, one transaction.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use wasel_domain::event::{
 };
 use wasel_domain::{MessageContent, MessageKind, consent};
 
-use super::resolve::{Cache, Key, resolve};
+use super::resolve::{Cache, Key, Target, resolve};
 use super::{CommitSignals, Delivery, IngestError, Outcome, clean, clean_json, is_transient};
 use crate::consents::{self, NewConsent};
 use crate::messages::{self, NewInbound, StatusUpdate};
@@ -33,6 +33,7 @@ pub(super) struct Writer {
 /// One event of the group and the delivery it came in.
 struct Item<'a> {
     delivery: usize,
+    event_id: Uuid,
     org_id: Uuid,
     channel_id: Uuid,
     received_at: DateTime<Utc>,
@@ -133,6 +134,7 @@ impl Writer {
             .flat_map(|(delivery, d)| {
                 d.events.iter().map(move |event| Item {
                     delivery,
+                    event_id: d.id.0,
                     org_id: d.org_id.0,
                     channel_id: event.channel_id.0,
                     received_at: d.received_at,
@@ -168,7 +170,6 @@ impl Writer {
         items: &[Item<'_>],
         news: &mut [bool],
     ) -> Result<()> {
-        let mut wanted = Vec::new();
         let mut found: Vec<(&Item<'_>, Key, &InboundMessage, bool)> = Vec::new();
         for item in items {
             let (message, from_customer) = match item.event {
@@ -183,23 +184,34 @@ impl Writer {
                 message.group_id.as_deref(),
             );
             let Some(key) = key else { continue };
-            wanted.push((key.clone(), &message.customer));
             found.push((item, key, message, from_customer));
         }
         if found.is_empty() {
             return Ok(());
         }
+        let threads = find_threads(connection, &found).await?;
+        let wanted: Vec<(Key, &Party)> = found
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !threads.contains_key(index))
+            .map(|(_, (_, key, message, _))| (key.clone(), &message.customer))
+            .collect();
         resolve(connection, &mut self.cache, &wanted).await?;
         let mut rows = Vec::with_capacity(found.len());
         let mut files = Vec::new();
-        for (item, key, message, from_customer) in &found {
-            let target = self.cache.get(key).ok_or(Error::Raced)?;
+        for (index, (item, key, message, from_customer)) in found.iter().enumerate() {
+            let target = match threads.get(&index) {
+                Some(thread) => thread,
+                None => self.cache.get(key).ok_or(Error::Raced)?,
+            };
             let id = Uuid::now_v7();
             let refs: Vec<media::NewMedia> = message
                 .content
                 .media
                 .iter()
-                .map(|source| media::NewMedia::new(item.org_id, id, item.channel_id, source))
+                .map(|source| {
+                    media::NewMedia::new(item.org_id, id, item.channel_id, item.event_id, source)
+                })
                 .collect();
             rows.push(NewInbound {
                 org_id: item.org_id,
@@ -243,11 +255,75 @@ impl Writer {
             if *from_customer {
                 insert_keyword_consent(connection, row, &message.content).await?;
             } else {
-                insert_echo_attempt(connection, row).await?;
+                // The phone app's own messages get statuses too, and one may have come first.
+                messages::status::apply_pending(
+                    connection,
+                    Some((row.org_id, row.channel_id, &row.provider_message_id)),
+                )
+                .await?;
             }
         }
         Ok(())
     }
+}
+
+/// The conversations of messages that name an earlier message of ours, by their place in `found`: an answer belongs
+/// there whatever address it came from.
+async fn find_threads(
+    connection: &mut PgConnection,
+    found: &[(&Item<'_>, Key, &InboundMessage, bool)],
+) -> Result<HashMap<usize, Target>> {
+    let (mut places, mut orgs, mut channels, mut ids) = (vec![], vec![], vec![], vec![]);
+    for (place, (item, _, message, _)) in found.iter().enumerate() {
+        for id in &message.thread_ids {
+            places.push(place as i64);
+            orgs.push(item.org_id);
+            channels.push(item.channel_id);
+            ids.push(clean(id).into_owned());
+        }
+    }
+    if places.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // The newest id comes first.
+    let rows: Vec<(i64, Uuid, Uuid, Option<String>)> = sqlx::query_as(
+        "SELECT DISTINCT ON (n.place) n.place, m.conversation_id, m.contact_id, c.customer_name
+         FROM unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[]) WITH ORDINALITY
+             AS n(place, org_id, channel_id, provider_message_id, rank)
+         JOIN messages m ON m.org_id = n.org_id AND m.channel_id = n.channel_id
+             AND m.provider_message_id = n.provider_message_id
+         JOIN conversations c ON c.org_id = m.org_id AND c.id = m.conversation_id
+         ORDER BY n.place, n.rank",
+    )
+    .bind(&places)
+    .bind(&orgs)
+    .bind(&channels)
+    .bind(&ids)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(place, conversation_id, contact_id, conversation_name)| {
+            let place = place as usize;
+            let customer = &found[place].2.customer;
+            let name = customer
+                .name
+                .as_deref()
+                .map(|name| clean(name).into_owned());
+            let target = Target {
+                contact_id,
+                conversation_id,
+                customer_name: name.or(conversation_name),
+                address: customer
+                    .identities
+                    .first()
+                    .map(|identity| clean(&identity.value).into_owned())
+                    .unwrap_or_default(),
+                identities: Vec::new(),
+            };
+            (place, target)
+        })
+        .collect())
 }
 
 /// A provider that tells no time leaves the epoch; then it happened when we heard of it.
@@ -303,28 +379,6 @@ async fn insert_keyword_consent(
             source: "keyword",
             at: row.sent_at,
         },
-    )
-    .await?;
-    Ok(())
-}
-
-/// A message sent from the phone app gets statuses too; they find it by an attempt like any other.
-async fn insert_echo_attempt(connection: &mut PgConnection, row: &NewInbound) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO message_attempts (org_id, id, message_id, channel_id, provider_message_id, status, accepted_at)
-         VALUES ($1, $2, $3, $4, $5, 'sent', $6)",
-    )
-    .bind(row.org_id)
-    .bind(Uuid::now_v7())
-    .bind(row.id)
-    .bind(row.channel_id)
-    .bind(&row.provider_message_id)
-    .bind(row.sent_at)
-    .execute(&mut *connection)
-    .await?;
-    messages::status::apply_pending(
-        connection,
-        Some((row.org_id, row.channel_id, &row.provider_message_id)),
     )
     .await?;
     Ok(())

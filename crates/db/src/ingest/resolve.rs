@@ -21,7 +21,7 @@ pub(super) struct Target {
     pub conversation_id: Uuid,
     pub customer_name: Option<String>,
     pub address: String,
-    identities: Vec<Identity>,
+    pub identities: Vec<Identity>,
 }
 
 /// Names a conversation before it is known: one channel, one customer (or group).

@@ -150,6 +150,29 @@ pub async fn list_recent_providers_of(
     .await?)
 }
 
+/// What a new message in the conversation continues: the subject of its newest message that has one, and the provider
+/// ids of its newest messages, the oldest first.
+pub async fn find_thread(
+    connection: &mut PgConnection,
+    org: OrgId,
+    conversation: ConversationId,
+    limit: i64,
+) -> Result<(Option<String>, Vec<String>)> {
+    let rows: Vec<(String, Option<String>)> = sqlx::query_as(
+        "SELECT provider_message_id, content ->> 'subject' FROM messages
+         WHERE org_id = $1 AND conversation_id = $2 AND provider_message_id IS NOT NULL
+         ORDER BY created_at DESC, id DESC LIMIT $3",
+    )
+    .bind(org.0)
+    .bind(conversation.0)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let subject = rows.iter().find_map(|(_, subject)| subject.clone());
+    let ids = rows.into_iter().rev().map(|(id, _)| id).collect();
+    Ok((subject, ids))
+}
+
 /// A message's timeline, oldest first.
 pub async fn list_events(
     connection: &mut PgConnection,

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use uuid::Uuid;
 use wasel_db::TenantClaims;
-use wasel_domain::{OrgId, UserId};
+use wasel_domain::{ChannelId, OrgId, UserId};
 
 use super::membership::Question;
 use super::{AuthContext, TokenError, Verified};
@@ -104,6 +104,14 @@ impl Caller {
             user_id: self.user_id,
             role: self.role.in_policies().as_str().to_owned(),
         }
+    }
+
+    /// Whether the caller may see and use this channel of their tenant.
+    #[must_use]
+    pub fn may_use(&self, channel: ChannelId) -> bool {
+        self.channel_limits
+            .as_ref()
+            .is_none_or(|limits| limits.contains(&channel.0))
     }
 
     /// 403 unless the caller has one of `roles`. A super-admin and the service-role key count as owner too.

@@ -91,6 +91,9 @@ pub struct AppliedChannel {
     pub kind: String,
     pub name: String,
     pub webhook_url: String,
+    /// E-mail only: signs what is posted to `webhook_url` (`docs/email.md`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_secret: Option<String>,
 }
 
 pub async fn run(config: Config, args: Args) -> Result<()> {
@@ -120,6 +123,9 @@ pub async fn run(config: Config, args: Args) -> Result<()> {
                 "  channel {} {}: {}",
                 channel.kind, channel.name, channel.webhook_url
             ));
+            if let Some(secret) = &channel.webhook_secret {
+                print(&format!("    inbound mail is signed with {secret}"));
+            }
         }
     }
     Ok(())
@@ -333,6 +339,9 @@ async fn apply_channel(
         },
     )
     .await?;
+    if kind == ChannelKind::Email {
+        complete_webhook_secret(foundation, tx, org, id, &mut secrets).await?;
+    }
     let sealed = foundation
         .sealer
         .seal(org.0, id.0, secrets.to_string().as_bytes())?;
@@ -342,7 +351,39 @@ async fn apply_channel(
         kind: kind.as_str().to_owned(),
         name: name.to_owned(),
         webhook_url: webhook_url(&foundation.public_url, kind.as_str(), id.0),
+        webhook_secret: match &secrets["webhook_secret"] {
+            Value::String(secret) if kind == ChannelKind::Email => Some(secret.clone()),
+            _ => None,
+        },
     })
+}
+
+/// Inbound mail must be signed, so an e-mail channel without a secret gets one, and keeps the one it has.
+async fn complete_webhook_secret(
+    foundation: &Foundation,
+    tx: &mut SystemTx,
+    org: OrgId,
+    id: ChannelId,
+    secrets: &mut Value,
+) -> Result<()> {
+    let shared = &foundation.config.providers.email_webhook_secret;
+    if secrets.get("webhook_secret").is_some() || shared.is_some() {
+        return Ok(());
+    }
+    let kept = match channels::find_sealed_secrets(tx, org, id).await? {
+        Some(sealed) => {
+            let plain = foundation.sealer.open(org.0, id.0, &sealed)?;
+            let known: Value =
+                serde_json::from_slice(&plain).context("its secrets are not JSON")?;
+            known.get("webhook_secret").cloned()
+        }
+        None => None,
+    };
+    secrets["webhook_secret"] = match kept {
+        Some(secret) => secret,
+        None => json!(hex::encode(rand::random::<[u8; 32]>())),
+    };
+    Ok(())
 }
 
 /// A Twilio channel that names no account or number uses the installation's.

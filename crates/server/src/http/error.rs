@@ -113,14 +113,19 @@ impl ApiError {
         response
     }
 
+    /// The field at fault and the message, for surfaces whose errors are one text.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match &self.field {
+            Some(field) => format!("{field}: {}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// In the documents' shape.
     #[must_use]
     pub fn into_document_response(self) -> Response {
-        let message = match &self.field {
-            Some(field) => format!("{field}: {}", self.message),
-            None => self.message.clone(),
-        };
-        let body = Json(json!({ "success": false, "error": message, "code": self.code }));
+        let body = Json(json!({ "success": false, "error": self.in_words(), "code": self.code }));
         self.with_headers((self.status, body).into_response())
     }
 }

@@ -5,6 +5,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware as axum_middleware};
+use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -15,13 +16,15 @@ use super::{
 };
 use crate::state::AppState;
 
+/// E-mails taken in at the same time.
+const MAILS_AT_ONCE: usize = 8;
+
 /// The documented routes. The document's paths carry the general rate limit; providers' webhooks must not.
 fn documented(state: &AppState) -> OpenApiRouter<AppState> {
     let config = &state.config.limits;
     let limited = OpenApiRouter::new()
         .merge(compat::live_chat::router())
         .merge(compat::whatsapp_service::router())
-        .merge(compat::property_maintenance::router())
         .layer(axum_middleware::from_fn_with_state(
             state.clone(),
             limits::limit_api,
@@ -31,6 +34,12 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(webhooks::twilio::router())
         .layer(axum_middleware::from_fn(too_large))
         .layer(DefaultBodyLimit::max(config.webhook_body));
+    let mail = OpenApiRouter::new()
+        .merge(webhooks::email::router())
+        .layer(axum_middleware::from_fn(too_large))
+        .layer(DefaultBodyLimit::max(config.email_body))
+        // Mails are held whole while they are stored: this bounds how much memory that takes.
+        .layer(GlobalConcurrencyLimitLayer::new(MAILS_AT_ONCE));
     OpenApiRouter::with_openapi(openapi::ApiDoc::openapi())
         .merge(v1::router())
         .merge(auth_v1::router())
@@ -38,7 +47,10 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(operators::router())
         .merge(page::router())
         .merge(limited)
+        // These have limits of their own: 5 a minute for people, none for servers (S2).
+        .merge(compat::property_maintenance::router())
         .merge(webhooks)
+        .merge(mail)
 }
 
 /// The document by itself, for the generated-files check.

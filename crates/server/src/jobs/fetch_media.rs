@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use ring::digest;
+use wasel_db::ledger;
 use wasel_db::media::{self, Fetched, Media};
 use wasel_domain::{MediaRef, OrgId};
 use wasel_jobs::{Job, JobError, Next};
@@ -80,6 +81,17 @@ struct Failed {
     reason: String,
 }
 
+/// The request that brought the file; `None` once the ledger has dropped it.
+async fn read_webhook_body(state: &AppState, file: &Media) -> wasel_db::Result<Option<Vec<u8>>> {
+    let Some(event) = file.webhook_event_id else {
+        return Ok(None);
+    };
+    let mut tx = state.db.system().await?;
+    let body = ledger::find_body(&mut tx, OrgId(file.org_id), event).await?;
+    tx.commit().await?;
+    Ok(body)
+}
+
 async fn download(state: &AppState, file: &Media) -> Result<Stored, Failed> {
     let failed = |again, reason: String| Failed { again, reason };
     let source: MediaRef = serde_json::from_value(file.source.clone())
@@ -88,10 +100,21 @@ async fn download(state: &AppState, file: &Media) -> Result<Stored, Failed> {
         .registry
         .of_org(OrgId(file.org_id), file.channel_id.into())
         .ok_or_else(|| failed(true, "the channel cannot be opened".to_owned()))?;
-    let limit = channel.open.capabilities().max_media_bytes;
+    let capabilities = channel.open.capabilities();
+    let webhook_body = if capabilities.media_in_webhook {
+        read_webhook_body(state, file)
+            .await
+            .map_err(|error| failed(true, error.to_string()))?
+    } else {
+        None
+    };
+    let from = FetchFrom {
+        http: &state.media_http,
+        webhook_body: webhook_body.as_deref(),
+    };
     let fetched = channel
         .open
-        .fetch_media(FetchFrom::server(&state.media_http), &source, limit)
+        .fetch_media(from, &source, capabilities.max_media_bytes)
         .await
         .map_err(|error| {
             let gone = matches!(error.class, ErrorClass::Content | ErrorClass::Recipient);

@@ -1,6 +1,7 @@
 //! Background work, one file each.
 
 pub mod fetch_media;
+pub mod follow_failures;
 pub mod housekeeping;
 pub mod reconcile;
 pub mod send_message;

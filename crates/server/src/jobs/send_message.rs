@@ -12,12 +12,14 @@ use rand::Rng;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
+use wasel_db::messages::{self, StatusUpdate};
 use wasel_db::outbox::{self, Claimed, Failure, Next as After};
 use wasel_db::{channels, consents};
 use wasel_domain::consent::Consent;
+use wasel_domain::event::StatusEvent;
 use wasel_domain::{AttemptId, ContactId, OrgId, OutboundContent};
 use wasel_jobs::{Job, JobError, Next};
-use wasel_providers::{Accepted, ErrorClass, Outbound, SendError};
+use wasel_providers::{Accepted, ErrorClass, Outbound, SendError, Thread};
 
 use crate::registry::Channel;
 use crate::state::AppState;
@@ -28,6 +30,8 @@ const CLAIM: usize = 64;
 const POLL: Duration = Duration::from_millis(500);
 /// Meta's pace for one recipient after a refusal: 4ⁿ seconds (contract of error 131056).
 const PAIR_BASE: f64 = 4.0;
+/// Earlier messages an e-mail refers to.
+const THREAD_IDS: i64 = 10;
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// While the database is away.
 const MAX_REPEAT_PAUSE: Duration = Duration::from_secs(2);
@@ -167,6 +171,7 @@ async fn send(state: AppState, claimed: Claimed) {
             channel,
             content,
             to,
+            thread,
         } => {
             let callback = format!(
                 "{}/functions/v1/twilio-delivery-status?attempt={}",
@@ -175,7 +180,7 @@ async fn send(state: AppState, claimed: Claimed) {
             let outbound = Outbound {
                 message_id: claimed.message_id.into(),
                 attempt_id: AttemptId(claimed.attempt_id),
-                thread: None,
+                thread: thread.as_ref(),
                 to: &to,
                 content: &content,
                 quoted_message_id: claimed.quoted_message_id.as_deref(),
@@ -217,6 +222,7 @@ enum Prepared {
         channel: Arc<Channel>,
         content: OutboundContent,
         to: wasel_domain::event::Identity,
+        thread: Option<Thread>,
     },
     Refuse(SendError),
 }
@@ -259,6 +265,17 @@ async fn prepare(state: &AppState, claimed: &Claimed) -> Result<Prepared, wasel_
     .await?;
     let to =
         crate::outbound::recipient_of(&mut tx, org, &channel, ContactId(claimed.contact_id)).await;
+    let thread = if channel.open.capabilities().threads_by_id {
+        let conversation = claimed.conversation_id.into();
+        let (subject, message_ids) =
+            messages::find_thread(&mut tx, org, conversation, THREAD_IDS).await?;
+        Some(Thread {
+            subject,
+            message_ids,
+        })
+    } else {
+        None
+    };
     tx.commit().await?;
     if opted_out {
         let detail = "this person asked not to be written to".to_owned();
@@ -269,6 +286,7 @@ async fn prepare(state: &AppState, claimed: &Claimed) -> Result<Prepared, wasel_
             channel,
             content,
             to,
+            thread,
         }),
         Err(error) => refuse(ErrorClass::Recipient, error.code, error.message),
     }
@@ -283,6 +301,18 @@ async fn record(
     match result {
         Ok(accepted) => {
             outbox::record_accepted(&mut tx, claimed, &accepted.provider_message_id).await?;
+            if let Some(status) = accepted.status {
+                let told = StatusEvent {
+                    provider_message_id: accepted.provider_message_id.clone(),
+                    attempt_id: Some(AttemptId(claimed.attempt_id)),
+                    status,
+                    at: chrono::Utc::now(),
+                    error: None,
+                    detail: serde_json::Value::Null,
+                };
+                let update = StatusUpdate::new(claimed.org_id, claimed.channel_id, told);
+                messages::advance_status(&mut tx, &[update]).await?;
+            }
             for identity in &accepted.recipient {
                 wasel_db::contacts::insert_identity(
                     &mut tx,
@@ -296,7 +326,7 @@ async fn record(
         Err(error) => {
             let next = next_step(error, claimed, state);
             let failure = Failure {
-                class: class_name(error.class),
+                class: error.class.as_str(),
                 code: error.code.as_deref(),
                 message: &words(error),
             };
@@ -304,7 +334,7 @@ async fn record(
             follow_up(&mut tx, claimed, error).await?;
             tracing::info!(
                 message.id = %claimed.message_id, channel.id = %claimed.channel_id, send.attempt = claimed.attempts,
-                send.error_class = class_name(error.class), send.error_code = error.code.as_deref(), "a send failed"
+                send.error_class = error.class.as_str(), send.error_code = error.code.as_deref(), "a send failed"
             );
         }
     }
@@ -387,21 +417,4 @@ async fn follow_up(
         _ => {}
     }
     Ok(())
-}
-
-const fn class_name(class: ErrorClass) -> &'static str {
-    match class {
-        ErrorClass::Transient => "transient",
-        ErrorClass::ThrottledChannel => "throttled_channel",
-        ErrorClass::ThrottledPair => "throttled_pair",
-        ErrorClass::ThrottledAccount => "throttled_account",
-        ErrorClass::ChannelBlocked => "channel_blocked",
-        ErrorClass::NotNow => "not_now",
-        ErrorClass::NeedsTemplate => "needs_template",
-        ErrorClass::OptedOut => "opted_out",
-        ErrorClass::OptedOutOfMarketing => "opted_out_of_marketing",
-        ErrorClass::Recipient => "recipient",
-        ErrorClass::Content => "content",
-        ErrorClass::Ambiguous => "ambiguous",
-    }
 }

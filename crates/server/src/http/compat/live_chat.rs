@@ -275,16 +275,7 @@ async fn send_message(
             .into());
         }
     };
-    let send = SendRequest {
-        recipient,
-        content,
-        reply_to: None,
-        idempotency_key: None,
-        request_id: None,
-        metadata: json!({}),
-        priority: 5,
-        at_most_once: false,
-    };
+    let send = SendRequest::new(recipient, content);
     let message = outbound::enqueue(&state, &caller, send).await?.message;
     let (message_id, status) = (message.id, message.status.clone());
     Ok(Json(json!({

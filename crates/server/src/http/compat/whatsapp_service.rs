@@ -70,19 +70,13 @@ async fn send(
     let content = content_of(&request)?;
     let channel = whatsapp_channel(&state, &caller, request.channel_id).await?;
     limits::take_org_send(&state, &caller).await?;
-    let send = SendRequest {
-        recipient: Recipient::Address {
+    let send = SendRequest::new(
+        Recipient::Address {
             channel: std::sync::Arc::new(channel),
             to: request.recipient,
         },
         content,
-        reply_to: None,
-        idempotency_key: None,
-        request_id: None,
-        metadata: json!({}),
-        priority: 5,
-        at_most_once: false,
-    };
+    );
     let queued = outbound::enqueue(&state, &caller, send)
         .await
         .map_err(|error| match error.field.as_deref() {

@@ -25,7 +25,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChannelView {
     pub id: Uuid,
-    /// `whatsapp_cloud`, `twilio_sms`, `twilio_whatsapp`.
+    /// `whatsapp_cloud`, `twilio_sms`, `twilio_whatsapp`, `email`.
     pub kind: String,
     pub name: String,
     /// `active`, `paused` (by a person), `blocked` (by the provider; `status_reason` says why).
@@ -43,10 +43,10 @@ pub struct ChannelView {
 /// Where a channel's provider calls us.
 #[must_use]
 pub fn webhook_url(public_url: &str, kind: &str, id: Uuid) -> String {
-    let provider = if kind.starts_with("twilio") {
-        "twilio"
-    } else {
-        "whatsapp"
+    let provider = match kind {
+        "email" => "email",
+        twilio if twilio.starts_with("twilio") => "twilio",
+        _ => "whatsapp",
     };
     format!("{public_url}/api/webhooks/{provider}/{id}")
 }

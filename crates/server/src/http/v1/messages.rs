@@ -36,10 +36,11 @@ pub struct CreateMessageRequest {
     pub conversation_id: Option<Uuid>,
     /// The channel to send from, with `to`.
     pub channel_id: Option<Uuid>,
-    /// A phone number (with country code, or as written in the organisation's country) or a provider's user id.
+    /// A phone number (with country code, or as written in the organisation's country), a provider's user id, or an
+    /// e-mail address.
     #[schema(example = "+201012345678")]
     pub to: Option<String>,
-    /// What to send: `{"type": "text", "body": "…"}`, `image`/`video`/`audio`/`document`/`sticker` with `link` or
+    /// What to send: `{"type": "text", "body": "…"}`, `email` with `subject` and `text` or `html`, `image`/`video`/`audio`/`document`/`sticker` with `link` or
     /// `provider_id`, `location`, `contacts`, `interactive`, `template`, `reaction`.
     #[schema(value_type = Object, example = json!({"type": "text", "body": "مرحباً"}))]
     pub content: OutboundContent,
@@ -235,6 +236,7 @@ async fn create(
             metadata: Value::Object(request.metadata.unwrap_or_default()),
             priority,
             at_most_once: request.delivery_policy == Some(DeliveryPolicy::AtMostOnce),
+            fallback: None,
         },
     )
     .await?;
@@ -254,12 +256,7 @@ pub(crate) async fn visible_channel(
 ) -> Result<ChannelHandle, ApiError> {
     let channel = state.registry.find(caller.org_id, id).await?;
     channel
-        .filter(|channel| {
-            caller
-                .channel_limits
-                .as_ref()
-                .is_none_or(|limits| limits.contains(&channel.id.0))
-        })
+        .filter(|channel| caller.may_use(channel.id))
         .map(ChannelHandle)
         .ok_or_else(|| ApiError::not_found("channel").at("channel_id"))
 }

@@ -5,6 +5,7 @@
 //! total and fuzzed.
 
 mod accept;
+pub mod email;
 pub mod replay;
 pub mod twilio;
 pub mod whatsapp;

@@ -1,0 +1,95 @@
+//! Follows failed messages up: by the next channel where the sender asked for one, else by a notification.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use wasel_db::failures::{self, Failure, FailureNotice};
+use wasel_domain::OrgId;
+use wasel_jobs::{Job, JobError, Next};
+use wasel_providers::{ChannelKind, ErrorClass, Explanation, Language};
+
+use crate::notify;
+use crate::state::AppState;
+
+const BATCH: i64 = 32;
+const POLL: Duration = Duration::from_millis(500);
+
+pub struct FollowFailures(pub AppState);
+
+#[async_trait]
+impl Job for FollowFailures {
+    const NAME: &'static str = "follow_failures";
+
+    async fn run(&self) -> Result<Next, JobError> {
+        let state = &self.0;
+        // The locks hold while the next channel is asked: that is a row in the outbox, no call to a provider.
+        let mut tx = state.db.system().await?;
+        let found = failures::lock_next(&mut tx, BATCH).await?;
+        for failure in &found {
+            let goes_on = match &failure.fallback {
+                Some(request) => {
+                    let org = OrgId(failure.org_id);
+                    notify::follow(state, org, failure.message_id, request)
+                        .await
+                        .map_err(|error| error.message)?
+                }
+                None => false,
+            };
+            if goes_on {
+                failures::settle(&mut tx, failure, None).await?;
+            } else {
+                let (title, words) = words(state, failure);
+                let body = match &failure.error_message {
+                    Some(said) if !said.is_empty() => format!("{} ({said})", words.why),
+                    _ => words.why.to_owned(),
+                };
+                let notice = FailureNotice {
+                    title: &title,
+                    body: &body,
+                    advice: words.advice,
+                };
+                failures::settle(&mut tx, failure, Some(&notice)).await?;
+            }
+        }
+        tx.commit().await?;
+        if found.is_empty() {
+            return Ok(Next::After(POLL));
+        }
+        state.signals.commits.changes.notify_one();
+        Ok(if found.len() as i64 == BATCH {
+            Next::Now
+        } else {
+            Next::After(POLL)
+        })
+    }
+}
+
+/// What to tell the sender, in the organisation's language.
+fn words(state: &AppState, failure: &Failure) -> (String, Explanation) {
+    let language = Language::of_locale(&failure.locale);
+    let whom = failure
+        .customer_name
+        .as_deref()
+        .or(failure.address.as_deref())
+        .unwrap_or("?");
+    let title = match language {
+        Language::Arabic => format!("لم تصل الرسالة إلى {whom}"),
+        Language::English => format!("The message to {whom} was not delivered"),
+    };
+    (title, class_of(state, failure).explain(language))
+}
+
+fn class_of(state: &AppState, failure: &Failure) -> ErrorClass {
+    match (
+        failure.error_code.as_deref(),
+        ChannelKind::parse(&failure.channel_kind),
+    ) {
+        // Codes of our own, from `jobs::send_message`.
+        (Some("opted_out"), _) => ErrorClass::OptedOut,
+        (Some("channel_unusable"), _) => ErrorClass::ChannelBlocked,
+        (Some("bad_content"), _) => ErrorClass::Content,
+        (Some("not_addressable"), _) => ErrorClass::Recipient,
+        (Some(code), Some(kind)) => state.providers.of(kind).classify(code),
+        _ => ErrorClass::Transient,
+    }
+}

@@ -1,0 +1,450 @@
+//! Reaching a person by SMS, WhatsApp or e-mail: by each of them, or by the first that works.
+//!
+//! With several steps the next one is taken when a step is refused at once, and also when its message fails later
+//! (`jobs::follow_failures`): WhatsApp tells of a closed window or an unknown number only after it took the message.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use chrono::{TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+use wasel_db::failures::NewFallback;
+use wasel_db::messages::Message;
+use wasel_db::{organizations, templates};
+use wasel_domain::content::{MediaSource, OutboundMedia, OutboundTemplate};
+use wasel_domain::template::{RenderedTemplate, TemplateTexts};
+use wasel_domain::{OrgId, OutboundContent, UserId};
+use wasel_providers::ChannelKind;
+
+use crate::auth::{Caller, CallerKind, Role};
+use crate::http::error::ApiError;
+use crate::outbound::{self, ChannelHandle, Recipient, SendRequest};
+use crate::registry::Channel;
+use crate::state::AppState;
+
+/// A failure later than this no longer brings the next channel on.
+const FALLBACK_HOURS: i64 = 24;
+
+/// How a person is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Medium {
+    Sms,
+    Whatsapp,
+    Email,
+}
+
+impl Medium {
+    pub const ALL: [Self; 3] = [Self::Sms, Self::Whatsapp, Self::Email];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sms => "sms",
+            Self::Whatsapp => "whatsapp",
+            Self::Email => "email",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|medium| medium.as_str() == text)
+    }
+
+    /// The kinds of channel that reach people so, the preferred one first.
+    const fn kinds(self) -> &'static [ChannelKind] {
+        match self {
+            Self::Sms => &[ChannelKind::TwilioSms],
+            Self::Whatsapp => &[ChannelKind::TwilioWhatsapp, ChannelKind::WhatsappCloud],
+            Self::Email => &[ChannelKind::Email],
+        }
+    }
+}
+
+/// What somebody wants said, whichever way it goes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Note {
+    pub phone: Option<String>,
+    pub email: Option<String>,
+    pub text: Option<String>,
+    /// A template of ours (its id), or Twilio's Content SID (`HX…`).
+    pub template: Option<String>,
+    pub variables: Option<Map<String, Value>>,
+    pub media_url: Option<String>,
+    pub request_id: Option<String>,
+    pub metadata: Map<String, Value>,
+}
+
+/// One way to go: a channel of that medium which the caller may use.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Step {
+    pub medium: Medium,
+    pub channel_id: Uuid,
+}
+
+/// What a failed message needs to go on another way; kept as [`NewFallback::request`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fallback {
+    note: Note,
+    steps: Vec<Step>,
+    sender_id: Option<Uuid>,
+}
+
+/// How one step went.
+#[derive(Debug)]
+pub struct Outcome {
+    pub medium: Medium,
+    pub result: Result<Message, ApiError>,
+}
+
+/// The caller's first active channel of a medium, by the order of its kinds and then by name.
+pub fn step(state: &AppState, caller: &Caller, medium: Medium) -> Result<Step, ApiError> {
+    let channels = state.registry.list_active(caller.org_id);
+    medium
+        .kinds()
+        .iter()
+        .find_map(|kind| {
+            channels
+                .iter()
+                .find(|channel| channel.kind == *kind && caller.may_use(channel.id))
+        })
+        .map(|channel| Step {
+            medium,
+            channel_id: channel.id.0,
+        })
+        .ok_or_else(|| {
+            ApiError::refused(
+                "no_channel",
+                format!(
+                    "this organisation has no active {} channel",
+                    medium.as_str()
+                ),
+            )
+        })
+}
+
+/// Sends by one step, and by `rest` in turn should it fail later.
+pub async fn send(
+    state: &AppState,
+    caller: &Caller,
+    step: Step,
+    note: &Note,
+    rest: &[Step],
+    idempotency_key: Option<String>,
+) -> Result<Message, ApiError> {
+    let channel = state
+        .registry
+        .find(caller.org_id, step.channel_id.into())
+        .await?
+        .ok_or_else(|| ApiError::not_found("channel"))?;
+    let (to, field) = match step.medium {
+        Medium::Sms | Medium::Whatsapp => (&note.phone, "recipient_phone"),
+        Medium::Email => (&note.email, "recipient_email"),
+    };
+    let to = to
+        .clone()
+        .filter(|to| !to.trim().is_empty())
+        .ok_or_else(|| ApiError::invalid(field, "is missing"))?;
+    let template = find_template(state, caller, note).await?;
+    let content = content_of(state, caller, &channel, note, template.as_ref()).await?;
+    let fallback = if rest.is_empty() {
+        None
+    } else {
+        Some(fallback(caller, note, rest)?)
+    };
+    let request = SendRequest {
+        request_id: note.request_id.clone(),
+        metadata: Value::Object(note.metadata.clone()),
+        idempotency_key,
+        fallback,
+        ..SendRequest::new(
+            Recipient::Address {
+                channel: Arc::new(ChannelHandle(channel)),
+                to,
+            },
+            content,
+        )
+    };
+    let enqueued = outbound::enqueue(state, caller, request).await?;
+    if let (Some(template), false) = (template, enqueued.repeated) {
+        let mut tx = state.db.system().await?;
+        templates::record_use(&mut tx, caller.org_id, template.id).await?;
+        tx.commit().await?;
+    }
+    Ok(enqueued.message)
+}
+
+/// Takes the steps in turn until one is accepted; the others wait in case it fails. `key` makes a repetition harmless.
+pub async fn send_by_first(
+    state: &AppState,
+    caller: &Caller,
+    steps: &[Step],
+    note: &Note,
+    key: Option<&str>,
+) -> Result<Vec<Outcome>, ApiError> {
+    let mut outcomes = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let key = key.map(|key| format!("{key}:{}", step.medium.as_str()));
+        let result = send(state, caller, *step, note, &steps[index + 1..], key).await;
+        if let Err(error) = &result
+            && error.status.is_server_error()
+        {
+            return Err(error.clone());
+        }
+        let accepted = result.is_ok();
+        outcomes.push(Outcome {
+            medium: step.medium,
+            result,
+        });
+        if accepted {
+            break;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Goes on with the next step after a message failed. `false` when no step was accepted: nothing more will come.
+pub async fn follow(
+    state: &AppState,
+    org: OrgId,
+    failed: Uuid,
+    request: &Value,
+) -> Result<bool, ApiError> {
+    let Ok(plan) = serde_json::from_value::<Fallback>(request.clone()) else {
+        tracing::error!(message.id = %failed, "a fallback cannot be read and is dropped");
+        return Ok(false);
+    };
+    // Whoever asked was allowed to, and their channels were chosen then.
+    let caller = Caller {
+        org_id: org,
+        user_id: plan.sender_id.map(UserId),
+        role: Role::Service,
+        email: None,
+        kind: CallerKind::Service,
+        channel_limits: None,
+        token_expires_at: None,
+    };
+    let mut note = plan.note;
+    note.metadata
+        .insert("fallback_of".to_owned(), json!(failed));
+    let key = format!("fallback:{failed}");
+    let outcomes = send_by_first(state, &caller, &plan.steps, &note, Some(&key)).await?;
+    Ok(outcomes.iter().any(|outcome| outcome.result.is_ok()))
+}
+
+fn fallback(caller: &Caller, note: &Note, rest: &[Step]) -> Result<NewFallback, ApiError> {
+    let plan = Fallback {
+        note: note.clone(),
+        steps: rest.to_vec(),
+        sender_id: caller.user_id.map(|user| user.0),
+    };
+    Ok(NewFallback {
+        request: serde_json::to_value(plan)
+            .map_err(|_| ApiError::invalid("variables", "is not JSON"))?,
+        expires_at: Utc::now() + TimeDelta::hours(FALLBACK_HOURS),
+    })
+}
+
+async fn find_template(
+    state: &AppState,
+    caller: &Caller,
+    note: &Note,
+) -> Result<Option<templates::Template>, ApiError> {
+    let Some(name) = note
+        .template
+        .as_deref()
+        .filter(|name| !is_content_sid(name))
+    else {
+        return Ok(None);
+    };
+    let id: Uuid = name.parse().map_err(|_| {
+        ApiError::invalid(
+            "template_id",
+            "must be a template's id, or a Content SID (HX and 32 hex digits)",
+        )
+    })?;
+    let mut tx = state.db.tenant(&caller.claims()).await?;
+    let template = templates::find(&mut tx, caller.org_id, id).await?;
+    tx.commit().await?;
+    let template = template.ok_or_else(|| ApiError::not_found("template").at("template_id"))?;
+    if !template.fields.is_active {
+        return Err(ApiError::refused("template_inactive", "is switched off").at("template_id"));
+    }
+    Ok(Some(template))
+}
+
+/// `HX` and 32 hex digits (Twilio, Content API).
+fn is_content_sid(text: &str) -> bool {
+    text.strip_prefix("HX")
+        .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// What goes out on this channel.
+async fn content_of(
+    state: &AppState,
+    caller: &Caller,
+    channel: &Channel,
+    note: &Note,
+    template: Option<&templates::Template>,
+) -> Result<OutboundContent, ApiError> {
+    let text = note.text.clone().filter(|text| !text.trim().is_empty());
+    if let Some(template) = template {
+        let fields = &template.fields;
+        let texts = TemplateTexts {
+            text: &fields.message_template,
+            subject: fields.email_subject.as_deref(),
+            html: fields.email_html.as_deref(),
+        };
+        let values = note.variables.clone().unwrap_or_default();
+        let rendered = texts
+            .render(&values)
+            .map_err(|error| ApiError::refused("template_variables", error.to_string()))?;
+        return content_of_template(state, caller, channel, note, fields, rendered).await;
+    }
+    if let Some(sid) = note.template.as_deref() {
+        if note.media_url.is_some() {
+            return Err(ApiError::invalid(
+                "media_url",
+                "goes without a Content SID: the content holds its own media",
+            ));
+        }
+        return Ok(OutboundContent::Template(OutboundTemplate {
+            content_sid: Some(sid.to_owned()),
+            variables: note.variables.clone(),
+            text,
+            ..OutboundTemplate::default()
+        }));
+    }
+    if note
+        .variables
+        .as_ref()
+        .is_some_and(|values| !values.is_empty())
+    {
+        return Err(ApiError::invalid("variables", "go with a template_id"));
+    }
+    match (&note.media_url, text) {
+        (Some(url), caption) => Ok(media(url, caption)),
+        (None, Some(text)) => plain(state, caller, channel, text).await,
+        (None, None) => Err(ApiError::invalid(
+            "message",
+            "is missing (or give template_id or media_url)",
+        )),
+    }
+}
+
+async fn content_of_template(
+    state: &AppState,
+    caller: &Caller,
+    channel: &Channel,
+    note: &Note,
+    fields: &templates::TemplateFields,
+    rendered: RenderedTemplate,
+) -> Result<OutboundContent, ApiError> {
+    if channel.kind == ChannelKind::Email && (rendered.subject.is_some() || rendered.html.is_some())
+    {
+        let subject = match rendered.subject {
+            Some(subject) => subject,
+            None => organization_name(state, caller).await?,
+        };
+        return Ok(OutboundContent::Email {
+            subject,
+            text: Some(rendered.text),
+            html: rendered.html,
+        });
+    }
+    if let (ChannelKind::TwilioWhatsapp, Some(sid)) = (channel.kind, &fields.twilio_content_sid) {
+        return Ok(OutboundContent::Template(OutboundTemplate {
+            content_sid: Some(sid.clone()),
+            variables: note.variables.clone(),
+            text: Some(rendered.text),
+            ..OutboundTemplate::default()
+        }));
+    }
+    match note.media_url.as_ref().or(fields.media_url.as_ref()) {
+        Some(url) => Ok(media(url, Some(rendered.text))),
+        None => plain(state, caller, channel, rendered.text).await,
+    }
+}
+
+/// A text; a first e-mail gets the organisation's name as its subject.
+async fn plain(
+    state: &AppState,
+    caller: &Caller,
+    channel: &Channel,
+    text: String,
+) -> Result<OutboundContent, ApiError> {
+    if channel.kind == ChannelKind::Email {
+        return Ok(OutboundContent::Email {
+            subject: organization_name(state, caller).await?,
+            text: Some(text),
+            html: None,
+        });
+    }
+    Ok(OutboundContent::Text {
+        body: text,
+        preview_url: true,
+    })
+}
+
+async fn organization_name(state: &AppState, caller: &Caller) -> Result<String, ApiError> {
+    let mut tx = state.db.tenant(&caller.claims()).await?;
+    let organization = organizations::find(&mut tx, caller.org_id).await?;
+    tx.commit().await?;
+    organization
+        .map(|organization| organization.name)
+        .ok_or_else(|| {
+            ApiError::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "there is no such organisation",
+            )
+        })
+}
+
+/// By the address's ending; Twilio itself goes by the file's Content-Type.
+fn media(url: &str, caption: Option<String>) -> OutboundContent {
+    let media = OutboundMedia {
+        source: MediaSource::Link(url.to_owned()),
+        caption,
+        filename: None,
+        voice: false,
+    };
+    let path = url
+        .split(['?', '#'])
+        .next()
+        .unwrap_or(url)
+        .to_ascii_lowercase();
+    match path.rsplit('.').next() {
+        Some("jpg" | "jpeg" | "png" | "webp") => OutboundContent::Image(media),
+        Some("mp4" | "3gp") => OutboundContent::Video(media),
+        Some("mp3" | "ogg" | "aac" | "amr" | "m4a") => OutboundContent::Audio(OutboundMedia {
+            caption: None,
+            ..media
+        }),
+        _ => OutboundContent::Document(media),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_sid_is_told_from_a_template_id() {
+        assert!(is_content_sid("HX0123456789abcdef0123456789ABCDEF"));
+        assert!(!is_content_sid("HX0123"));
+        assert!(!is_content_sid("0198c0de-0000-7000-8000-000000000001"));
+    }
+
+    #[test]
+    fn a_file_goes_out_as_what_its_name_says() {
+        let kind = |url| media(url, Some("x".to_owned())).kind().as_str();
+        assert_eq!(kind("https://x.example/a.JPG?size=2"), "image");
+        assert_eq!(kind("https://x.example/a.mp4"), "video");
+        assert_eq!(kind("https://x.example/a.ogg#t"), "audio");
+        assert_eq!(kind("https://x.example/a.pdf"), "document");
+        assert_eq!(kind("https://x.example/a"), "document");
+    }
+}
