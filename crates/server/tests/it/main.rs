@@ -10,5 +10,7 @@ mod documents;
 mod inbound;
 mod inbound_kinds;
 mod migrations;
+mod notifications;
 mod outbound;
+mod templates;
 mod tenancy;
