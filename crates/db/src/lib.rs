@@ -30,12 +30,14 @@ pub mod ledger;
 pub mod media;
 pub mod messages;
 mod migrate;
+pub mod notifications;
 pub mod organizations;
 pub mod outbox;
 pub mod profiles;
 pub mod rate_limits;
 pub mod reactions;
 pub mod seal;
+pub mod templates;
 mod tx;
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
 use crate::Result;
 use crate::error::Error;
@@ -42,14 +42,17 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<()> {
     connection
         .execute("SELECT wasel.maintain_change_log(2, interval '100 years')")
         .await?;
+    sqlx::raw_sql(AssertSqlSafe(crate::templates::system_sql()))
+        .execute(&mut connection)
+        .await?;
     connection.close().await?;
     Ok(())
 }
 
-/// The whole schema as one SQL script, for people who apply it themselves.
+/// The whole schema as one SQL script, for people who apply it themselves; at its end the system's templates.
 #[must_use]
 pub fn migration_sql() -> String {
-    MIGRATOR
+    let schema: String = MIGRATOR
         .iter()
         .map(|migration| {
             format!(
@@ -59,7 +62,11 @@ pub fn migration_sql() -> String {
                 migration.sql.as_str()
             )
         })
-        .collect()
+        .collect();
+    format!(
+        "{schema}-- System templates\n{}",
+        crate::templates::system_sql()
+    )
 }
 
 async fn check_version(connection: &mut PgConnection) -> Result<()> {

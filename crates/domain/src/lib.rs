@@ -8,6 +8,7 @@ pub mod event;
 pub mod ids;
 pub mod phone;
 pub mod status;
+pub mod template;
 pub mod window;
 
 pub use content::{MediaRef, MessageContent, MessageKind, OutboundContent};

@@ -11,6 +11,8 @@ mod functions;
 mod inbound;
 mod inbound_kinds;
 mod migrations;
+mod notifications;
 mod outbound;
+mod templates;
 mod tenancy;
 mod written_names;

@@ -19,9 +19,12 @@ struct Rows {
     message: String,
     media: String,
     event: String,
+    template: String,
+    notification: String,
 }
 
 const NUMBER: &str = "+201001234567";
+const TEMPLATE_NAME: &str = "a name that A took";
 const SECRET_TEXT: &str = "a text that only A may see";
 
 /// Fills A with one of everything.
@@ -83,7 +86,19 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
             .await
             .unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let template = json!({ "name": TEMPLATE_NAME, "message_template": SECRET_TEXT });
+    let template = app
+        .post(org.owner(), "/v1/templates", &template)
+        .await
+        .expect(201);
+    let notification = json!({ "title": SECRET_TEXT, "user_id": org.people.owner });
+    let notification = app
+        .post(org.owner(), "/v1/notifications", &notification)
+        .await
+        .expect(201);
     Rows {
+        template: text(&template["id"]),
+        notification: text(&notification["id"]),
         conversation: text(&conversation["id"]),
         contact: text(&conversation["contact_id"]),
         message: text(&sent["id"]),
@@ -266,6 +281,92 @@ fn cases(
             "get",
             "/v1/media/{id}",
             format!("/v1/media/{}", rows.media),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/templates",
+            same("/v1/templates?limit=200"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/templates",
+            same("/v1/templates?q=only+A+may"),
+            Closed("a search", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/templates",
+            same("/v1/templates"),
+            Never(
+                "A's name, free in B",
+                json!({ "name": TEMPLATE_NAME, "message_template": "x" }),
+                &[201],
+            ),
+        ),
+        (
+            "get",
+            "/v1/templates/{id}",
+            format!("/v1/templates/{}", rows.template),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "patch",
+            "/v1/templates/{id}",
+            format!("/v1/templates/{}", rows.template),
+            Closed("by id", json!({ "description": "x" }), GONE),
+        ),
+        (
+            "post",
+            "/v1/templates/{id}/preview",
+            format!("/v1/templates/{}/preview", rows.template),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "delete",
+            "/v1/templates/{id}",
+            format!("/v1/templates/{}", rows.template),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/notifications",
+            same("/v1/notifications"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/notifications",
+            same("/v1/notifications?all=true"),
+            Closed("everybody's", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/notifications",
+            same("/v1/notifications"),
+            Closed(
+                "A's person",
+                json!({ "title": "x", "user_id": a.people.owner }),
+                &[400],
+            ),
+        ),
+        (
+            "post",
+            "/v1/notifications/read",
+            same("/v1/notifications/read"),
+            Closed("by id", json!({ "ids": [rows.notification] }), LIST),
+        ),
+        (
+            "post",
+            "/v1/notifications/read",
+            same("/v1/notifications/read"),
+            Closed("all of them", json!({ "all": true }), LIST),
+        ),
+        (
+            "delete",
+            "/v1/notifications/{id}",
+            format!("/v1/notifications/{}", rows.notification),
             Closed("by id", none(), GONE),
         ),
         (
@@ -467,6 +568,8 @@ async fn fingerprint(app: &TestApp, org: Uuid) -> String {
         "media",
         "message_events",
         "consents",
+        "templates",
+        "notifications",
     ] {
         let sql = format!(
             "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t WHERE org_id = '{org}'"
@@ -520,6 +623,8 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
         &rows.message,
         &rows.media,
         &rows.event,
+        &rows.template,
+        &rows.notification,
     ]
     .into_iter()
     .chain(ids.iter().map(String::as_str))
@@ -850,11 +955,11 @@ async fn every_tenant_table_forces_row_level_security_and_is_keyed_by_tenant() {
     );
 }
 
-type Socket =
+pub(crate) type Socket =
     tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// Opens a socket and joins a channel with these bindings, as supabase-js does; waits until it is subscribed.
-async fn subscribe(app: &TestApp, token: &str, bindings: Value) -> Socket {
+pub(crate) async fn subscribe(app: &TestApp, token: &str, bindings: Value) -> Socket {
     let key = app
         .state()
         .config
@@ -882,7 +987,7 @@ async fn subscribe(app: &TestApp, token: &str, bindings: Value) -> Socket {
     }
 }
 
-async fn next(socket: &mut Socket) -> Option<Value> {
+pub(crate) async fn next(socket: &mut Socket) -> Option<Value> {
     loop {
         let message = tokio::time::timeout(wasel_testkit::PATIENCE, socket.next())
             .await

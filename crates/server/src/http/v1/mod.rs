@@ -7,6 +7,8 @@ pub mod conversations;
 mod cursor;
 pub mod media;
 pub mod messages;
+pub mod notifications;
+pub mod templates;
 pub mod webhook_events;
 
 use serde::Serialize;
@@ -65,5 +67,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(contacts::router())
         .merge(changes::router())
         .merge(media::router())
+        .merge(templates::router())
+        .merge(notifications::router())
         .merge(webhook_events::router())
 }
