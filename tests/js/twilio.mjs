@@ -89,7 +89,7 @@ export function shuffled(list, seed) {
   return list.map((item) => [next(), item]).toSorted(([a], [b]) => a - b).map(([, item]) => item);
 }
 
-/** The SDK's own HTTP client, pointed at a stand-in. It keeps the answers as they came. */
+/** The SDK's own HTTP client, pointed at a stand-in. It keeps what was asked in the query, and the answers as they came. */
 export class Redirected extends RequestClient {
   constructor(base) {
     super();
@@ -98,10 +98,14 @@ export class Redirected extends RequestClient {
   }
 
   async request(options) {
-    const { pathname, search } = new URL(options.uri);
+    const { pathname, search, searchParams } = new URL(options.uri);
     const answer = await super.request({ ...options, uri: this.base + pathname + search });
     const { statusCode, body } = answer;
-    this.answers.push({ status: statusCode, body: typeof body === 'string' && body ? JSON.parse(body) : body });
+    this.answers.push({
+      query: [...searchParams.keys(), ...Object.keys(options.params ?? {})],
+      status: statusCode,
+      body: typeof body === 'string' && body ? JSON.parse(body) : body,
+    });
     return answer;
   }
 }
