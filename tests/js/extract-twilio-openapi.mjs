@@ -20,7 +20,10 @@ const spec = JSON.parse(await readFile(file, 'utf8'));
 /** Follows a reference within the document. */
 function resolved(schema) {
   if (!schema.$ref) return schema;
-  const found = schema.$ref.split('/').slice(1).reduce((node, name) => node?.[name], spec);
+  const found = schema.$ref
+    .split('/')
+    .slice(1)
+    .reduce((node, name) => node?.[name], spec);
   if (!found) throw new Error(`${schema.$ref} is not there`);
   return resolved(found);
 }
@@ -95,4 +98,7 @@ const extract = {
   operations: Object.fromEntries(operations.map(({ name, extract }) => [name, extract])),
   message: factsOf(resolved(created).properties),
 };
-await writeFile(fileURLToPath(new URL('twilio-openapi.json', import.meta.url)), `${JSON.stringify(extract, null, 2)}\n`);
+await writeFile(
+  fileURLToPath(new URL('twilio-openapi.json', import.meta.url)),
+  `${JSON.stringify(extract, null, 2)}\n`,
+);

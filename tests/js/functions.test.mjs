@@ -17,10 +17,30 @@ import { asObject } from './twilio.mjs';
 
 const PASSWORD = 'correct horse battery staple';
 const CONTENT_SID = `HX${'c0'.repeat(16)}`;
-const EGYPT = { slug: 'cairo', region: 'EG', accountSid: `AC${'1e'.repeat(16)}`, authToken: 'twilio-token-cairo', number: '+14155238801' };
-const SAUDI = { slug: 'riyadh', region: 'SA', accountSid: `AC${'2f'.repeat(16)}`, authToken: 'twilio-token-riyadh', number: '+14155238802' };
+const EGYPT = {
+  slug: 'cairo',
+  region: 'EG',
+  accountSid: `AC${'1e'.repeat(16)}`,
+  authToken: 'twilio-token-cairo',
+  number: '+14155238801',
+};
+const SAUDI = {
+  slug: 'riyadh',
+  region: 'SA',
+  accountSid: `AC${'2f'.repeat(16)}`,
+  authToken: 'twilio-token-riyadh',
+  number: '+14155238802',
+};
 // Each person has a limit of their own, so each test that counts has a person of its own.
-const PEOPLE = { owner: 'owner', agent: 'agent', viewer: 'viewer', alternating: 'agent', eager: 'agent', browsing: 'agent', patient: 'agent' };
+const PEOPLE = {
+  owner: 'owner',
+  agent: 'agent',
+  viewer: 'viewer',
+  alternating: 'agent',
+  eager: 'agent',
+  browsing: 'agent',
+  patient: 'agent',
+};
 
 const declaration = ({ slug, region, accountSid, authToken, number }) => `
 [[organizations]]
@@ -28,18 +48,22 @@ slug = "${slug}"
 name = "${slug}"
 region = "${region}"
 ${Object.entries(PEOPLE)
-  .map(([name, role]) => `[[organizations.users]]
+  .map(
+    ([name, role]) => `[[organizations.users]]
 email = "${name}@${slug}.example"
 password = "${PASSWORD}"
-role = "${role}"`)
+role = "${role}"`,
+  )
   .join('\n')}
 ${['twilio_sms', 'twilio_whatsapp']
-  .map((kind) => `[[organizations.channels]]
+  .map(
+    (kind) => `[[organizations.channels]]
 kind = "${kind}"
 name = "${kind}"
 account_sid = "${accountSid}"
 auth_token = "${authToken}"
-from = "${number}"`)
+from = "${number}"`,
+  )
   .join('\n')}
 `;
 
@@ -57,7 +81,9 @@ async function startBeside(first, environment) {
   const port = await freePort();
   const base = `http://127.0.0.1:${port}`;
   const secrets = await readFile(join(first.dataDirectory, 'secrets.toml'), 'utf8');
-  const shared = Object.fromEntries([...secrets.matchAll(/^(\w+) = "(.+)"$/gm)].map(([, name, value]) => [name, value]));
+  const shared = Object.fromEntries(
+    [...secrets.matchAll(/^(\w+) = "(.+)"$/gm)].map(([, name, value]) => [name, value]),
+  );
   const sockets = encodeURIComponent(join(first.dataDirectory, 'run'));
   const process = new Process(['serve'], {
     ...first.environment,
@@ -80,11 +106,16 @@ async function startBeside(first, environment) {
 
 /** Serves one page that has supabase-js on it, on two ports: two origins. */
 async function startPages() {
-  const script = await readFile(fileURLToPath(new URL('node_modules/@supabase/supabase-js/dist/umd/supabase.js', import.meta.url)));
+  const script = await readFile(
+    fileURLToPath(new URL('node_modules/@supabase/supabase-js/dist/umd/supabase.js', import.meta.url)),
+  );
   const start = async () => {
     const server = createServer(({ url }, response) => {
       if (url === '/supabase.js') response.writeHead(200, { 'content-type': 'text/javascript' }).end(script);
-      else if (url === '/') response.writeHead(200, { 'content-type': 'text/html' }).end('<!doctype html><script src="/supabase.js"></script>');
+      else if (url === '/')
+        response
+          .writeHead(200, { 'content-type': 'text/html' })
+          .end('<!doctype html><script src="/supabase.js"></script>');
       else response.writeHead(404).end();
     });
     await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -116,9 +147,11 @@ before(async () => {
       numbers: [number('sms'), number('whatsapp')],
       contents: [{ sid: CONTENT_SID, friendly_name: 'visit', language: 'ar', body: 'مرحباً {{1}}، موعدكم {{2}}' }],
     });
-    for (const name of Object.keys(PEOPLE)) tokens[`${name}@${tenant.slug}`] = await signIn(`${name}@${tenant.slug}.example`);
+    for (const name of Object.keys(PEOPLE))
+      tokens[`${name}@${tenant.slug}`] = await signIn(`${name}@${tenant.slug}.example`);
   }
-  const environment = { WASEL_LIMITS_USER_SENDS_PER_MINUTE: '5' };
+  // Not set: the limit is the default one.
+  const environment = { WASEL_LIMITS_USER_SENDS_PER_MINUTE: undefined };
   limited = [await startBeside(server, environment), await startBeside(server, environment)];
   browser = await startBrowser();
 });
@@ -146,7 +179,12 @@ const newCustomer = () => `+${(lastNumber += 1)}`;
 
 /** The customer has written on WhatsApp, so free text may be sent. */
 async function openWindow(tenant, from, token) {
-  await simulator.control('POST', '/send', { line: `whatsapp:${tenant.number}`, from, type: 'text', body: 'السلام عليكم' });
+  await simulator.control('POST', '/send', {
+    line: `whatsapp:${tenant.number}`,
+    from,
+    type: 'text',
+    body: 'السلام عليكم',
+  });
   await until('the conversation', async () => {
     const { data } = await server.call('GET', `/v1/conversations?search=${encodeURIComponent(from)}`, { token });
     return data.length > 0;
@@ -229,7 +267,9 @@ describe('send-whatsapp from a page of another origin', () => {
     assert.equal((await reached(`whatsapp:${to}`)).Body, 'تم إصلاح التكييف');
     const file = { to, message: 'الفاتورة', media_url: 'https://files.example/bill.pdf' };
     assert.equal((await send('agent@cairo', file)).data?.success, true);
-    const form = await until('the file', async () => (await formsTo(`whatsapp:${to}`)).find(({ MediaUrl }) => MediaUrl));
+    const form = await until('the file', async () =>
+      (await formsTo(`whatsapp:${to}`)).find(({ MediaUrl }) => MediaUrl),
+    );
     assert.deepEqual([form.MediaUrl, form.Body], ['https://files.example/bill.pdf', 'الفاتورة']);
   });
 
@@ -261,7 +301,8 @@ describe('send-whatsapp from a page of another origin', () => {
   test('the sixth within a minute is told to the page with the time to wait', async () => {
     const base = limited[0].base;
     const token = tokens['browsing@cairo'];
-    const once = () => invokeFromPage(pages.allowed, base, 'send-whatsapp', { token, body: { to: newCustomer(), ...VISIT } });
+    const once = () =>
+      invokeFromPage(pages.allowed, base, 'send-whatsapp', { token, body: { to: newCustomer(), ...VISIT } });
     for (let sent = 0; sent < 5; sent += 1) {
       const { data, ...failure } = await once();
       assert.equal(data?.success, true, JSON.stringify(failure));
@@ -291,7 +332,10 @@ describe('send-whatsapp from a page of another origin', () => {
     assert.ok(good.status === 200 || good.status === 204, String(good.status));
     assert.equal(good.headers.get('access-control-allow-origin'), pages.allowed);
     assert.match(good.headers.get('access-control-allow-methods'), /\bPOST\b/);
-    const allowed = good.headers.get('access-control-allow-headers').toLowerCase().split(/\s*,\s*/);
+    const allowed = good.headers
+      .get('access-control-allow-headers')
+      .toLowerCase()
+      .split(/\s*,\s*/);
     for (const header of asked.split(', ')) assert.ok(allowed.includes(header), `${header} is not in ${allowed}`);
     assert.match(good.headers.get('vary') ?? '', /origin/i);
     const bad = await preflight(pages.other);
@@ -332,7 +376,9 @@ describe('five messages a minute and person, however many processes serve them',
   });
 
   test('all at once on both processes: exactly five pass and are sent', async () => {
-    const answers = await Promise.all(Array.from({ length: 24 }, (_, index) => send(limited[index % 2], 'eager@cairo')));
+    const answers = await Promise.all(
+      Array.from({ length: 24 }, (_, index) => send(limited[index % 2], 'eager@cairo')),
+    );
     const passed = answers.filter(({ status }) => status === 200);
     assert.equal(passed.length, 5);
     answers.filter(({ status }) => status !== 200).forEach(assertTooMany);
@@ -400,11 +446,17 @@ describe('a number is understood as people of the country write it', () => {
   for (const [slug, numbers] of Object.entries(spellings)) {
     for (const [number, written] of Object.entries(numbers)) {
       test(`in ${slug} ${written.length} spellings are ${number}`, async () => {
-        const [token, { accountSid }] = [tokens[`owner@${slug}`], [EGYPT, SAUDI].find((tenant) => tenant.slug === slug)];
+        const [token, { accountSid }] = [
+          tokens[`owner@${slug}`],
+          [EGYPT, SAUDI].find((tenant) => tenant.slug === slug),
+        ];
         const ids = [];
         for (const to of written) {
           const request_id = JSON.stringify(to);
-          const { status, body } = await server.request('POST', WHATSAPP, { token, body: { to, ...VISIT, request_id } });
+          const { status, body } = await server.request('POST', WHATSAPP, {
+            token,
+            body: { to, ...VISIT, request_id },
+          });
           assert.equal(status, 200, `${request_id}: ${JSON.stringify(body)}`);
           ids.push(body.message_id);
         }
@@ -428,8 +480,28 @@ describe('a number is understood as people of the country write it', () => {
 
   test('what is no number is refused, and the refusal names the field', async () => {
     const before = await server.psql('SELECT count(*) FROM messages');
-    for (const to of ['', '  ', 'hello', '0', '12', '+', '+20', '+0123456789', '+999123456789', '01012345678901234567', 'mona@example.com', 'whatsapp:', '\u200f', null, 201012345678, ['+201012345678']]) {
-      const { status, body } = await server.request('POST', WHATSAPP, { token: tokens['owner@cairo'], body: { to, ...VISIT } });
+    for (const to of [
+      '',
+      '  ',
+      'hello',
+      '0',
+      '12',
+      '+',
+      '+20',
+      '+0123456789',
+      '+999123456789',
+      '01012345678901234567',
+      'mona@example.com',
+      'whatsapp:',
+      '\u200f',
+      null,
+      201012345678,
+      ['+201012345678'],
+    ]) {
+      const { status, body } = await server.request('POST', WHATSAPP, {
+        token: tokens['owner@cairo'],
+        body: { to, ...VISIT },
+      });
       const about = `${JSON.stringify(to)}: ${status} ${JSON.stringify(body)}`;
       assert.ok(status === 400 || status === 422, about);
       assert.equal(body.success, false, about);
@@ -497,7 +569,10 @@ describe('send-twilio-message, for servers', () => {
       const log = await logOf(data.message_id);
       return log.status === 'delivered' && log;
     });
-    assert.deepEqual([log.recipient, log.message_type, log.provider, log.request_id], [number, 'sms', 'twilio', 'wo-512']);
+    assert.deepEqual(
+      [log.recipient, log.message_type, log.provider, log.request_id],
+      [number, 'sms', 'twilio', 'wo-512'],
+    );
     assert.equal(log.metadata.work_order, 512);
     assert.equal(log.metadata.unit, 'ب-4');
     assert.equal(log.sender_id, null, 'no person sent it');
@@ -571,9 +646,17 @@ describe('send-unified-notification, for servers', () => {
     const { number, local } = localCustomer();
     await openWindow(EGYPT, number, tokens['agent@cairo']);
     const message = 'تم استلام الإيجار';
-    const data = await invoke(NAME, { channels: ['sms', 'whatsapp'], recipient_phone: local, message, request_id: 'rent-9' });
+    const data = await invoke(NAME, {
+      channels: ['sms', 'whatsapp'],
+      recipient_phone: local,
+      message,
+      request_id: 'rent-9',
+    });
     assert.equal(data.success, true);
-    assert.deepEqual(data.results.map(({ channel }) => channel), ['sms', 'whatsapp']);
+    assert.deepEqual(
+      data.results.map(({ channel }) => channel),
+      ['sms', 'whatsapp'],
+    );
     for (const { channel, success, message_id } of data.results) {
       assert.equal(success, true, channel);
       const log = await logOf(message_id);
@@ -586,7 +669,12 @@ describe('send-unified-notification, for servers', () => {
   test('a channel that cannot is told with its reason, the others send all the same', async () => {
     const { number, local } = localCustomer();
     // The customer never wrote on WhatsApp, and there is no mail server.
-    const body = { channels: ['whatsapp', 'email', 'sms'], recipient_phone: local, recipient_email: 'mona@example.com', message: 'x' };
+    const body = {
+      channels: ['whatsapp', 'email', 'sms'],
+      recipient_phone: local,
+      recipient_email: 'mona@example.com',
+      message: 'x',
+    };
     const data = await invoke(NAME, body);
     for (const channel of ['whatsapp', 'email']) {
       const { success, error } = resultOf(data, channel);
@@ -599,7 +687,12 @@ describe('send-unified-notification, for servers', () => {
 
   test('with fallback the next channel is taken where the first cannot', async () => {
     const { number, local } = localCustomer();
-    const data = await invoke(NAME, { channels: ['whatsapp', 'sms'], recipient_phone: local, message: 'x', fallback: true });
+    const data = await invoke(NAME, {
+      channels: ['whatsapp', 'sms'],
+      recipient_phone: local,
+      message: 'x',
+      fallback: true,
+    });
     assert.equal(data.success, true);
     assert.equal(resultOf(data, 'sms').success, true);
     await reached(number);
@@ -609,10 +702,18 @@ describe('send-unified-notification, for servers', () => {
   test('with fallback nothing more is sent where the first can', async () => {
     const { number, local } = localCustomer();
     await openWindow(EGYPT, number, tokens['agent@cairo']);
-    const data = await invoke(NAME, { channels: ['whatsapp', 'sms'], recipient_phone: local, message: 'x', fallback: true });
+    const data = await invoke(NAME, {
+      channels: ['whatsapp', 'sms'],
+      recipient_phone: local,
+      message: 'x',
+      fallback: true,
+    });
     assert.equal(data.success, true);
     assert.equal(resultOf(data, 'whatsapp').success, true);
-    await until('it is delivered', async () => (await logOf(resultOf(data, 'whatsapp').message_id)).status === 'delivered');
+    await until(
+      'it is delivered',
+      async () => (await logOf(resultOf(data, 'whatsapp').message_id)).status === 'delivered',
+    );
     assert.deepEqual(await formsTo(number), []);
   });
 
@@ -620,9 +721,15 @@ describe('send-unified-notification, for servers', () => {
     const { number, local } = localCustomer();
     await openWindow(EGYPT, number, tokens['agent@cairo']);
     const id = await template('rent', 'Dear {{name}}, thank you.');
-    const data = await invoke(NAME, { channels: ['sms', 'whatsapp'], recipient_phone: local, template_id: id, variables: { name: 'منى' } });
+    const data = await invoke(NAME, {
+      channels: ['sms', 'whatsapp'],
+      recipient_phone: local,
+      template_id: id,
+      variables: { name: 'منى' },
+    });
     assert.equal(data.success, true);
-    for (const address of [number, `whatsapp:${number}`]) assert.equal((await reached(address)).Body, 'Dear منى, thank you.');
+    for (const address of [number, `whatsapp:${number}`])
+      assert.equal((await reached(address)).Body, 'Dear منى, thank you.');
   });
 
   test('what is wrong is refused and named, and without a token it is 401', async () => {

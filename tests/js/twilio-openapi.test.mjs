@@ -77,7 +77,10 @@ function assertAllowed({ method, path, search, headers, params }) {
   for (const { name, required } of parameters.values()) assert.ok(!required || name in form, `${name} is missing`);
   // What the description says in words only.
   assert.equal(['From', 'MessagingServiceSid'].filter((name) => name in form).length, 1, 'one sender');
-  assert.ok(['Body', 'MediaUrl', 'ContentSid'].some((name) => name in form), 'there is content');
+  assert.ok(
+    ['Body', 'MediaUrl', 'ContentSid'].some((name) => name in form),
+    'there is content',
+  );
   const variables = JSON.parse(form.ContentVariables ?? '{}');
   for (const [name, value] of Object.entries(variables)) assert.equal(typeof value, 'string', `variable ${name}`);
 }
@@ -407,7 +410,10 @@ describe("the simulator's answers are the published resource, and the SDK loses 
     for (const body of ['1', '2', '3', '4', '5']) sids.push((await create({ to, from: sms, body })).sid);
     const before = httpClient.answers.length;
     const listed = await client.messages.list({ to, from: sms, pageSize: 2 });
-    assert.deepEqual(listed.map(({ sid }) => sid), sids.toReversed());
+    assert.deepEqual(
+      listed.map(({ sid }) => sid),
+      sids.toReversed(),
+    );
     const pages = httpClient.answers.slice(before);
     assert.equal(pages.length, 3);
     for (const { status, body } of pages) {
@@ -488,7 +494,9 @@ describe('a thousand status callbacks, shuffled and tripled, signed by the SDK',
     await inParallel(SENDERS, orders, async (course) => {
       const customer = newCustomer();
       const content =
-        course.channel === 'whatsapp' ? { type: 'template', content_sid: CONTENT_SID } : { type: 'text', body: 'Visit at ten' };
+        course.channel === 'whatsapp'
+          ? { type: 'template', content_sid: CONTENT_SID }
+          : { type: 'text', body: 'Visit at ten' };
       const { id, provider_message_id: sid } = await send(course.channel, customer, content);
       const { To, StatusCallback } = asObject(standIn.requestOf(sid).params);
       const { pathname, search } = new URL(StatusCallback);
@@ -501,7 +509,9 @@ describe('a thousand status callbacks, shuffled and tripled, signed by the SDK',
 
   test('every message ends with exactly its own status, times and error', async () => {
     for (const { words } of COURSES) for (const word of words) assertFits(word, spec.message.status, word);
-    const calls = messages.flatMap((message) => message.words.flatMap((word) => [1, 2, 3].map(() => ({ message, word }))));
+    const calls = messages.flatMap((message) =>
+      message.words.flatMap((word) => [1, 2, 3].map(() => ({ message, word }))),
+    );
     assert.ok(calls.length >= 1_000, `${calls.length} callbacks`);
     await inParallel(CALLERS, shuffled(calls, 20261), async ({ message, word }) => {
       const { authToken } = TENANT[message.channel];
@@ -545,11 +555,14 @@ describe('a thousand status callbacks, shuffled and tripled, signed by the SDK',
   });
 
   test('each failed message raised exactly one notification, and no other message did', async () => {
-    const failed = messages.filter(({ end }) => end === 'failed').map(({ id }) => id).toSorted();
+    const failed = messages
+      .filter(({ end }) => end === 'failed')
+      .map(({ id }) => id)
+      .toSorted();
     /** All pages of the list. */
     const notified = async () => {
       const found = [];
-      for (let cursor = ''; cursor !== null; ) {
+      for (let cursor = ''; cursor !== null;) {
         const path = `/v1/notifications?kind=message_failed${cursor && `&cursor=${encodeURIComponent(cursor)}`}`;
         const { data, next_cursor } = await server.call('GET', path, { token });
         found.push(...data.map((notification) => notification.message_id));
@@ -558,15 +571,21 @@ describe('a thousand status callbacks, shuffled and tripled, signed by the SDK',
       return found;
     };
     await until('all failures are told', async () => (await notified()).length >= failed.length);
-    await inParallel(CALLERS, messages.filter(({ end }) => end === 'failed'), async (message) => {
-      const { authToken } = TENANT[message.channel];
-      const { status } = await post(server, message.callback, formOf(message, message.words.at(-1)), { authToken });
-      assert.equal(status, 200);
-    });
+    await inParallel(
+      CALLERS,
+      messages.filter(({ end }) => end === 'failed'),
+      async (message) => {
+        const { authToken } = TENANT[message.channel];
+        const { status } = await post(server, message.callback, formOf(message, message.words.at(-1)), { authToken });
+        assert.equal(status, 200);
+      },
+    );
     const open = () => server.psql('SELECT count(*) FROM message_failures');
     await until('nothing is left to be told', async () => (await open()) === '0');
     assert.deepEqual((await notified()).toSorted(), failed);
-    const rows = await server.psql("SELECT message_id FROM notifications WHERE kind = 'message_failed' ORDER BY message_id");
+    const rows = await server.psql(
+      "SELECT message_id FROM notifications WHERE kind = 'message_failed' ORDER BY message_id",
+    );
     assert.deepEqual(rows.split('\n').toSorted(), failed);
   });
 });

@@ -86,10 +86,13 @@ export function shuffled(list, seed) {
   let state = seed;
   // Park and Miller's generator: the same order in every run.
   const next = () => (state = (state * 48271) % 2147483647);
-  return list.map((item) => [next(), item]).toSorted(([a], [b]) => a - b).map(([, item]) => item);
+  return list
+    .map((item) => [next(), item])
+    .toSorted(([a], [b]) => a - b)
+    .map(([, item]) => item);
 }
 
-/** The SDK's own HTTP client, pointed at a stand-in. It keeps what was asked in the query, and the answers as they came. */
+/** The SDK's own HTTP client, pointed at a stand-in. It keeps what the queries asked and the answers as they came. */
 export class Redirected extends RequestClient {
   constructor(base) {
     super();
@@ -131,7 +134,12 @@ export class StandIn {
     const [, version, , account] = pathname.split('/');
     if (method !== 'POST' || !pathname.endsWith('/Messages.json')) {
       this.requests.push({ method, path: pathname, search, headers, params });
-      const refusal = { code: 20404, message: 'not here', more_info: 'https://www.twilio.com/docs/errors/20404', status: 404 };
+      const refusal = {
+        code: 20404,
+        message: 'not here',
+        more_info: 'https://www.twilio.com/docs/errors/20404',
+        status: 404,
+      };
       response.writeHead(404, { 'content-type': 'application/json' }).end(JSON.stringify(refusal));
       return;
     }
