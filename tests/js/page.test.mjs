@@ -6,11 +6,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { after, afterEach, before, describe, test } from 'node:test';
 
-import { chromium } from 'playwright-core';
-
+import { startBrowser } from './browser.mjs';
 import { Process, PATIENCE, call, freePort, temporaryDirectory } from './harness.mjs';
 
-const BROWSER = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const WIDE = { width: 1360, height: 860 };
 const PHONE = { width: 390, height: 844 };
 
@@ -33,21 +31,7 @@ before(async () => {
   [, base] = await demo.said(/Open +(\S+)/);
   await demo.said(/Ctrl-C/);
   simulator = `http://127.0.0.1:${simulatorPort}/sim`;
-  const { PATH, HOME, TMPDIR } = process.env;
-  browser = await chromium.launch({
-    executablePath: BROWSER,
-    // No proxy and no other setting of the developer's: everything is on this machine.
-    env: { PATH, HOME, ...(TMPDIR && { TMPDIR }) },
-    args: [
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
-  });
+  browser = await startBrowser();
 });
 after(async () => {
   await browser?.close();

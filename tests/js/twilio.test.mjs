@@ -9,8 +9,8 @@ import twilio from 'twilio';
 
 import { Feed, signedIn } from './feed.mjs';
 import { Server, startWorld, until } from './harness.mjs';
+import { Redirected, WEBHOOK, asObject, inboundSms, newCustomer, post, shuffled } from './twilio.mjs';
 
-const { RequestClient } = twilio;
 const { getExpectedTwilioSignature } = twilio;
 
 let world;
@@ -22,56 +22,6 @@ before(async () => {
 });
 after(() => world?.stop());
 
-/** Parameters as an object, as the SDK takes them: a repeated name has a list of values. */
-function asObject(params) {
-  const object = {};
-  for (const [name, value] of params) {
-    if (name in object) object[name] = [object[name], value].flat();
-    else object[name] = value;
-  }
-  return object;
-}
-
-/** Posts a form that the SDK signed for `signedUrl`. `params` is a list of pairs. */
-function post(server, path, params, { authToken, signedUrl = server.base + path, change = (s) => s } = {}) {
-  const signature = change(getExpectedTwilioSignature(authToken, signedUrl, asObject(params)));
-  return server.request('POST', path, {
-    body: new URLSearchParams(params),
-    headers: { 'x-twilio-signature': signature, 'i-twilio-idempotency-token': crypto.randomUUID() },
-  });
-}
-
-let lastNumber = 15005550100;
-const newCustomer = () => `+${(lastNumber += 1)}`;
-const newSid = () => `SM${crypto.randomUUID().replaceAll('-', '')}`;
-
-/** An inbound SMS as Twilio posts it. */
-function inboundSms({ sms }, from, body, more = []) {
-  const sid = newSid();
-  return [
-    ['ToCountry', 'US'],
-    ['ToState', ''],
-    ['SmsMessageSid', sid],
-    ['NumMedia', '0'],
-    ['ToCity', ''],
-    ['FromZip', ''],
-    ['SmsSid', sid],
-    ['FromState', ''],
-    ['SmsStatus', 'received'],
-    ['FromCity', ''],
-    ['Body', body],
-    ['FromCountry', 'US'],
-    ['To', sms.number],
-    ['ToZip', ''],
-    ['NumSegments', '1'],
-    ['MessageSid', sid],
-    ['AccountSid', sms.accountSid],
-    ['From', from],
-    ['ApiVersion', '2010-04-01'],
-    ...more,
-  ];
-}
-
 /** The texts a customer sent, oldest first. */
 async function textsOf(customer, server = world.server, token = world.a.token) {
   const search = encodeURIComponent(customer);
@@ -81,8 +31,6 @@ async function textsOf(customer, server = world.server, token = world.a.token) {
   const thread = await server.call('GET', `/v1/conversations/${data[0].id}/messages`, { token });
   return thread.data.map((message) => message.body).toReversed();
 }
-
-const WEBHOOK = '/api/webhooks/twilio';
 
 describe("what the SDK signs, our server's webhook accepts", () => {
   const accepted = async (params, options = {}) => {
@@ -245,15 +193,7 @@ async function startListener() {
   return { base: `http://127.0.0.1:${server.address().port}`, requests, stop };
 }
 
-/** The SDK's own HTTP client, pointed at the simulator. */
-class Redirected extends RequestClient {
-  request(options) {
-    const { pathname, search } = new URL(options.uri);
-    return super.request({ ...options, uri: world.simulator.base + pathname + search });
-  }
-}
-
-const sdk = ({ accountSid, authToken }) => twilio(accountSid, authToken, { httpClient: new Redirected() });
+const sdk = ({ accountSid, authToken }) => twilio(accountSid, authToken, { httpClient: new Redirected(world.simulator.base) });
 
 describe('what the simulator signs, the SDK accepts', () => {
   // An account of its own, whose webhooks come to the test.
@@ -403,14 +343,6 @@ describe("our requests and the SDK's agree", () => {
     });
   }
 });
-
-/** All but the order: the same elements, in an order that the seed decides. */
-function shuffled(list, seed) {
-  let state = seed;
-  // Park and Miller's generator: the same order in every run.
-  const next = () => (state = (state * 48271) % 2147483647);
-  return list.map((item) => [next(), item]).toSorted(([a], [b]) => a - b).map(([, item]) => item);
-}
 
 describe('the ticks of a message', () => {
   const WORDS = ['queued', 'sending', 'sent', 'delivered', 'read'];
