@@ -36,14 +36,23 @@ async fn open_window(app: &TestApp, org: &Org) {
     app.world()
         .send_as_customer(CustomerSend::text(line, CUSTOMER, "hi"))
         .unwrap();
-    app.wait_count("SELECT count(*) FROM messages WHERE direction = 'inbound'", 1)
-        .await;
+    app.wait_count(
+        "SELECT count(*) FROM messages WHERE direction = 'inbound'",
+        1,
+    )
+    .await;
 }
 
 /// A callback of Twilio for this message.
 async fn callback(app: &TestApp, org: &Org, message: &Value, status: &str, code: &str) {
     let sid = message["provider_message_id"].as_str().unwrap();
-    let mut form = twilio::status(&org.account_sid, &org.sms_number, CUSTOMER, sid, status);
+    let (from, to) = if message["channel_id"] == json!(org.sms) {
+        (org.sms_number.clone(), CUSTOMER.to_owned())
+    } else {
+        let whatsapp = |number: &str| format!("whatsapp:{number}");
+        (whatsapp(&org.whatsapp_number), whatsapp(CUSTOMER))
+    };
+    let mut form = twilio::status(&org.account_sid, &from, &to, sid, status);
     form.retain(|(name, _)| *name != "ErrorCode");
     if !code.is_empty() {
         form.push(("ErrorCode", code));
@@ -60,7 +69,10 @@ fn still(app: &TestApp) {
 }
 
 async fn template(app: &TestApp, org: &Org, fields: Value) -> String {
-    let made = app.post(org.owner(), "/v1/templates", &fields).await.expect(201);
+    let made = app
+        .post(org.owner(), "/v1/templates", &fields)
+        .await
+        .expect(201);
     made["id"].as_str().unwrap().to_owned()
 }
 
@@ -82,7 +94,11 @@ async fn a_server_sends_by_sms_and_whatsapp_with_the_service_role_key_and_nobody
         .expect(200);
         assert_eq!(sent["success"], true);
         let message = app
-            .wait_status(org.owner(), sent["message_id"].as_str().unwrap(), "delivered")
+            .wait_status(
+                org.owner(),
+                sent["message_id"].as_str().unwrap(),
+                "delivered",
+            )
             .await;
         assert_eq!(message["address"], CUSTOMER);
         assert_eq!(message["metadata"], json!({ "unit": "B12" }));
@@ -105,13 +121,24 @@ async fn a_server_sends_by_sms_and_whatsapp_with_the_service_role_key_and_nobody
         assert_eq!(refused["success"], false);
     }
     for (body, field) in [
-        (json!({ "to": CUSTOMER, "message": "x", "type": "fax" }), "type"),
+        (
+            json!({ "to": CUSTOMER, "message": "x", "type": "fax" }),
+            "type",
+        ),
         (json!({ "message": "x", "type": "sms" }), "to"),
-        (json!({ "to": "hello", "message": "x", "type": "sms" }), "to"),
+        (
+            json!({ "to": "hello", "message": "x", "type": "sms" }),
+            "to",
+        ),
         (json!({ "to": CUSTOMER, "type": "sms" }), "message"),
-        (json!({ "to": CUSTOMER, "type": "sms", "template_id": "x" }), "template_id"),
+        (
+            json!({ "to": CUSTOMER, "type": "sms", "template_id": "x" }),
+            "template_id",
+        ),
     ] {
-        let refused = call(&app, &key, "send-twilio-message", body.clone()).await.expect(400);
+        let refused = call(&app, &key, "send-twilio-message", body.clone())
+            .await
+            .expect(400);
         let words = refused["error"].as_str().unwrap();
         assert!(words.starts_with(&format!("{field}: ")), "{body}: {words}");
     }
@@ -144,7 +171,10 @@ async fn a_template_is_filled_in_before_anything_is_queued() {
     .await
     .expect(422);
     let words = refused["error"].as_str().unwrap();
-    assert!(words.contains("variables.day") && words.contains("variables.dya"), "{words}");
+    assert!(
+        words.contains("variables.day") && words.contains("variables.dya"),
+        "{words}"
+    );
     let sent = call(
         &app,
         org.owner(),
@@ -154,11 +184,17 @@ async fn a_template_is_filled_in_before_anything_is_queued() {
     .await
     .expect(200);
     let message = app
-        .wait_status(org.owner(), sent["message_id"].as_str().unwrap(), "delivered")
+        .wait_status(
+            org.owner(),
+            sent["message_id"].as_str().unwrap(),
+            "delivered",
+        )
         .await;
     assert_eq!(message["body"], "مرحباً سارة، الزيارة غداً");
     assert_eq!(message["sender_id"], json!(org.people.owner));
-    let uses = app.count("SELECT usage_count FROM templates WHERE name = 'visit'").await;
+    let uses = app
+        .count("SELECT usage_count FROM templates WHERE name = 'visit'")
+        .await;
     assert_eq!(uses, 1, "a refused one is no use");
 
     // A template that Twilio has approved goes by its Content SID, with the same variables, outside the window too.
@@ -178,7 +214,9 @@ async fn a_template_is_filled_in_before_anything_is_queued() {
     .await
     .expect(200);
     let message = app
-        .wait_message(org.owner(), sent["message_id"].as_str().unwrap(), |m| m["status"] != "queued")
+        .wait_message(org.owner(), sent["message_id"].as_str().unwrap(), |m| {
+            m["status"] != "queued"
+        })
         .await;
     assert_eq!(message["message_type"], "template");
     assert_eq!(message["content"]["content_sid"], json!(sid));
@@ -203,8 +241,12 @@ async fn a_notification_goes_by_every_channel_asked_for_with_an_outcome_each() {
     assert_eq!(results.len(), 3, "{answer:#}");
     assert_eq!(results[0]["channel"], "sms");
     assert_eq!(results[0]["success"], true);
-    app.wait_status(org.owner(), results[0]["message_id"].as_str().unwrap(), "delivered")
-        .await;
+    app.wait_status(
+        org.owner(),
+        results[0]["message_id"].as_str().unwrap(),
+        "delivered",
+    )
+    .await;
     assert_eq!(results[1]["success"], false, "the window is closed");
     assert_eq!(results[1]["code"], "window_closed");
     assert_eq!(results[2]["success"], false);
@@ -231,7 +273,10 @@ async fn a_notification_goes_by_every_channel_asked_for_with_an_outcome_each() {
     .await
     .expect(422);
     let words = to_member["results"][0]["error"].as_str().unwrap();
-    assert!(words.starts_with("recipient_phone: "), "the agent has none: {words}");
+    assert!(
+        words.starts_with("recipient_phone: "),
+        "the agent has none: {words}"
+    );
 }
 
 #[tokio::test]
@@ -244,7 +289,10 @@ async fn whatsapp_else_sms_falls_back_at_once_when_refused_and_later_when_it_fai
         .expect(200);
     let results = answer["results"].as_array().unwrap();
     assert_eq!(results.len(), 2, "{answer:#}");
-    assert_eq!((&results[0]["success"], &results[1]["success"]), (&json!(false), &json!(true)));
+    assert_eq!(
+        (&results[0]["success"], &results[1]["success"]),
+        (&json!(false), &json!(true))
+    );
     let sms = results[1]["message_id"].as_str().unwrap();
     app.wait_status(org.owner(), sms, "delivered").await;
 
@@ -268,26 +316,32 @@ async fn whatsapp_else_sms_falls_back_at_once_when_refused_and_later_when_it_fai
         1,
     )
     .await;
-    app.wait_count("SELECT count(*) FROM message_failures", 0).await;
+    app.wait_count("SELECT count(*) FROM message_failures", 0)
+        .await;
     assert_eq!(app.count("SELECT count(*) FROM notifications").await, 0);
     assert_eq!(app.count("SELECT count(*) FROM message_fallbacks").await, 0);
 
     // The last channel failed too: now somebody is told, once.
-    let followed: String = sqlx::query_scalar("SELECT id::text FROM messages WHERE metadata ? 'fallback_of'")
-        .fetch_one(&app.owner)
-        .await
-        .unwrap();
+    let followed: String =
+        sqlx::query_scalar("SELECT id::text FROM messages WHERE metadata ? 'fallback_of'")
+            .fetch_one(&app.owner)
+            .await
+            .unwrap();
     let accepted = app
-        .wait_message(org.owner(), &followed, |m| m["provider_message_id"].is_string())
+        .wait_message(org.owner(), &followed, |m| {
+            m["provider_message_id"].is_string()
+        })
         .await;
     for status in ["undelivered", "failed", "undelivered"] {
         callback(&app, &org, &accepted, status, "30003").await;
     }
-    app.wait_count("SELECT count(*) FROM notifications", 1).await;
+    app.wait_count("SELECT count(*) FROM notifications", 1)
+        .await;
 }
 
 #[tokio::test]
-async fn a_failure_is_told_once_in_the_organisations_language_and_taken_back_by_proof_of_delivery() {
+async fn a_failure_is_told_once_in_the_organisations_language_and_taken_back_by_proof_of_delivery()
+{
     let (app, org) = ready().await;
     still(&app);
     let sent = call(
@@ -303,17 +357,32 @@ async fn a_failure_is_told_once_in_the_organisations_language_and_taken_back_by_
         .wait_message(org.owner(), id, |m| m["provider_message_id"].is_string())
         .await;
     for status in ["failed", "undelivered", "failed", "sent"] {
-        callback(&app, &org, &accepted, status, if status == "sent" { "" } else { "30005" }).await;
+        callback(
+            &app,
+            &org,
+            &accepted,
+            status,
+            if status == "sent" { "" } else { "30005" },
+        )
+        .await;
     }
-    app.wait_count("SELECT count(*) FROM notifications", 1).await;
+    app.wait_count("SELECT count(*) FROM notifications", 1)
+        .await;
     let told = app.get(org.owner(), "/v1/notifications").await.expect(200);
     let told = &told["data"][0];
     assert_eq!(told["message_id"], json!(id));
     assert_eq!(told["kind"], "message_failed");
     assert_eq!(told["error_code"], "30005");
-    assert!(told["title"].as_str().unwrap().contains("لم تصل"), "{told:#}");
-    assert!(told["advice"].as_str().unwrap().contains("الرقم"), "{told:#}");
-    app.wait_count("SELECT count(*) FROM message_failures", 0).await;
+    assert!(
+        told["title"].as_str().unwrap().contains("لم تصل"),
+        "{told:#}"
+    );
+    assert!(
+        told["advice"].as_str().unwrap().contains("الرقم"),
+        "{told:#}"
+    );
+    app.wait_count("SELECT count(*) FROM message_failures", 0)
+        .await;
     assert_eq!(app.count("SELECT count(*) FROM notifications").await, 1);
 
     // The provider crossed itself: it did arrive.
@@ -334,7 +403,10 @@ async fn a_failed_send_of_a_person_is_told_to_that_person() {
         .await;
     callback(&app, &org, &accepted, "undelivered", "30003").await;
     app.wait_count(
-        &format!("SELECT count(*) FROM notifications WHERE user_id = '{}'", org.people.owner),
+        &format!(
+            "SELECT count(*) FROM notifications WHERE user_id = '{}'",
+            org.people.owner
+        ),
         1,
     )
     .await;
@@ -356,9 +428,16 @@ async fn a_person_known_by_both_forms_of_a_brazilian_or_mexican_number_is_one_co
         app.world()
             .send_as_customer(CustomerSend::text(line.clone(), number, number))
             .unwrap();
-        app.wait_count(&format!("SELECT count(*) FROM messages WHERE body = '{number}'"), 1)
-            .await;
-        assert_eq!(app.count("SELECT count(*) FROM contacts").await, contacts, "{number}");
+        app.wait_count(
+            &format!("SELECT count(*) FROM messages WHERE body = '{number}'"),
+            1,
+        )
+        .await;
+        assert_eq!(
+            app.count("SELECT count(*) FROM contacts").await,
+            contacts,
+            "{number}"
+        );
     }
     let sent = org
         .send(&app, org.twilio_whatsapp, "+5511 8765-4321", "olá")

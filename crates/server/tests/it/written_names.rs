@@ -92,7 +92,11 @@ async fn a_row_logged_by_a_documents_own_function_is_moved_by_the_status_webhook
     assert!(now["delivered_at"].is_string() && now["sent_at"].is_string());
     assert_eq!(now["request_id"], "req-7");
     assert_eq!(now["sender_id"], json!(org.people.owner));
-    assert_eq!(app.count("SELECT count(*) FROM outbox").await, 0, "a record is never sent");
+    assert_eq!(
+        app.count("SELECT count(*) FROM outbox").await,
+        0,
+        "a record is never sent"
+    );
     let conversation = org.conversation(&app).await;
     assert_eq!(conversation["last_message"], "موعدك غداً");
 }
@@ -110,8 +114,11 @@ async fn a_callback_that_comes_before_its_row_is_not_lost() {
     )
     .await
     .unwrap();
-    app.wait_count("SELECT count(*) FROM messages WHERE status = 'delivered'", 1)
-        .await;
+    app.wait_count(
+        "SELECT count(*) FROM messages WHERE status = 'delivered'",
+        1,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -148,7 +155,10 @@ async fn the_old_table_is_written_and_updated_forward_only() {
     .await;
     assert_eq!(late["status"], "read", "a status never goes back");
     assert_eq!(late["metadata"], json!({ "seen": true }));
-    let message = app.get(org.owner(), &format!("/v1/messages/{id}")).await.expect(200);
+    let message = app
+        .get(org.owner(), &format!("/v1/messages/{id}"))
+        .await
+        .expect(200);
     assert_eq!(message["status"], "read");
     assert_eq!(message["read_at"], "2026-11-01T10:00:00Z");
 
@@ -158,13 +168,20 @@ async fn the_old_table_is_written_and_updated_forward_only() {
     )
     .await;
     assert!(message_of(refused).starts_with("external_id: "));
-    let refused = run(&mut owner, "UPDATE whatsapp_messages SET recipient_phone = '+201112345678'").await;
+    let refused = run(
+        &mut owner,
+        "UPDATE whatsapp_messages SET recipient_phone = '+201112345678'",
+    )
+    .await;
     assert!(message_of(refused).starts_with("recipient_phone: "));
     let refused = run(&mut owner, "UPDATE whatsapp_messages SET status = 'flying'").await;
     assert!(message_of(refused).starts_with("status: "));
-    run(&mut owner, &format!("DELETE FROM whatsapp_messages WHERE id = '{id}'"))
-        .await
-        .unwrap();
+    run(
+        &mut owner,
+        &format!("DELETE FROM whatsapp_messages WHERE id = '{id}'"),
+    )
+    .await
+    .unwrap();
     assert_eq!(app.count("SELECT count(*) FROM messages").await, 0);
 }
 
@@ -175,9 +192,21 @@ async fn a_row_that_cannot_be_understood_is_refused_by_the_name_of_its_column() 
     let mut owner = as_person(&app.db, org.id, org.people.owner).await;
     for (columns, values, expected) in [
         ("recipient, message_type", "'hello', 'sms'", "recipient: "),
-        ("recipient, message_type", "'01012345678', 'fax'", "message_type: "),
-        ("recipient, message_type", "'a@b.example', 'email'", "message_type: this organisation has no email"),
-        ("recipient, message_type, status", "'01012345678', 'sms', 'flying'", "status: "),
+        (
+            "recipient, message_type",
+            "'01012345678', 'fax'",
+            "message_type: ",
+        ),
+        (
+            "recipient, message_type",
+            "'a@b.example', 'email'",
+            "message_type: this organisation has no email",
+        ),
+        (
+            "recipient, message_type, status",
+            "'01012345678', 'sms', 'flying'",
+            "status: ",
+        ),
     ] {
         let sql = format!("INSERT INTO message_logs ({columns}) VALUES ({values})");
         let message = message_of(run(&mut owner, &sql).await);
@@ -190,7 +219,11 @@ async fn a_row_that_cannot_be_understood_is_refused_by_the_name_of_its_column() 
     let message = message_of(run(&mut owner, &sql).await);
     assert!(message.starts_with("conversation_id: "), "{message}");
     assert_eq!(app.count("SELECT count(*) FROM messages").await, 0);
-    assert_eq!(app.count("SELECT count(*) FROM contacts").await, 0, "nothing is left behind");
+    assert_eq!(
+        app.count("SELECT count(*) FROM contacts").await,
+        0,
+        "nothing is left behind"
+    );
 }
 
 #[tokio::test]
@@ -204,21 +237,33 @@ async fn the_names_are_written_only_by_those_who_may_and_only_in_their_own_tenan
     let mut agent = as_person(&app.db, a.id, a.people.agent).await;
     run(&mut agent, insert).await.unwrap();
     let refused = message_of(run(&mut viewer, "UPDATE message_logs SET status = 'read'").await);
-    assert!(refused.contains("your role may not change messages"), "{refused}");
+    assert!(
+        refused.contains("your role may not change messages"),
+        "{refused}"
+    );
     let refused = message_of(run(&mut viewer, "DELETE FROM message_logs").await);
-    assert!(refused.contains("your role may not delete messages"), "{refused}");
+    assert!(
+        refused.contains("your role may not delete messages"),
+        "{refused}"
+    );
 
     let mut stranger = as_person(&app.db, b.id, b.people.owner).await;
-    for sql in ["UPDATE message_logs SET status = 'read'", "DELETE FROM message_logs"] {
+    for sql in [
+        "UPDATE message_logs SET status = 'read'",
+        "DELETE FROM message_logs",
+    ] {
         run(&mut stranger, sql).await.unwrap();
     }
     let foreign = format!(
         "INSERT INTO message_logs (org_id, recipient, message_type, message_content) VALUES ('{}', '+201012345678', 'sms', 'x')",
         a.id
     );
-    run(&mut stranger, &foreign).await.expect_err("another tenant's log");
+    run(&mut stranger, &foreign)
+        .await
+        .expect_err("another tenant's log");
     assert_eq!(
-        app.count("SELECT count(*) FROM messages WHERE status = 'sent'").await,
+        app.count("SELECT count(*) FROM messages WHERE status = 'sent'")
+            .await,
         1,
         "a stranger changed nothing"
     );
