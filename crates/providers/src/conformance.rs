@@ -33,12 +33,18 @@ pub struct Subject {
     pub webhooks: Vec<WebhookCase>,
     /// Whom the send checks write to.
     pub recipient: Identity,
-    /// The provider's answer to a text message it takes.
+    /// How it answers a send over HTTP. `None` for a channel that sends otherwise; its own tests then check the same.
+    pub http: Option<HttpApi>,
+    /// Texts that no error may repeat: tokens, secrets, phone numbers.
+    pub private: Vec<&'static str>,
+}
+
+/// An HTTP API's answers to a send.
+pub struct HttpApi {
+    /// To a text message it takes.
     pub accepted: Answer,
     pub accepted_id: &'static str,
     pub send_errors: Vec<SendErrorCase>,
-    /// Texts that no error may repeat: tokens, secrets, phone numbers.
-    pub private: Vec<&'static str>,
 }
 
 /// A request a provider sent, and what is to be read out of it.

@@ -4,18 +4,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasel_domain::{AttemptId, MessageId, OutboundContent};
-use wasel_providers::conformance::{self, Answer, Subject};
+use wasel_providers::conformance::{self, Answer, HttpApi, Subject};
 use wasel_providers::{Accepted, ErrorClass, Outbound, SendError};
 
 use crate::stand_in::{self, StandIn};
-use crate::{twilio, whatsapp_cloud};
+use crate::{email, twilio, whatsapp_cloud};
 
 fn subjects() -> Vec<Subject> {
     vec![
         whatsapp_cloud::subject(),
         twilio::subject_sms(),
         twilio::subject_whatsapp(),
+        email::subject(),
     ]
+}
+
+/// Those that send over HTTP, with their APIs. E-mail has the same tests in its own file, against a mail server.
+fn over_http() -> Vec<(Subject, HttpApi)> {
+    let take = |mut subject: Subject| subject.http.take().map(|api| (subject, api));
+    subjects().into_iter().filter_map(take).collect()
 }
 
 #[test]
@@ -62,19 +69,19 @@ async fn send(subject: &Subject, base: &str) -> Result<Accepted, SendError> {
 
 #[tokio::test]
 async fn a_message_the_provider_takes_is_accepted_under_its_id_after_one_request() {
-    for subject in subjects() {
-        let provider = StandIn::start([subject.accepted.clone()]).await;
+    for (subject, api) in over_http() {
+        let provider = StandIn::start([api.accepted.clone()]).await;
         let accepted = send(&subject, &provider.base).await.unwrap();
-        assert_eq!(accepted.provider_message_id, subject.accepted_id);
+        assert_eq!(accepted.provider_message_id, api.accepted_id);
         assert_eq!(provider.seen().len(), 1, "{}", subject.name);
     }
 }
 
 #[tokio::test]
 async fn every_error_of_the_table_has_its_class_and_code() {
-    for subject in subjects() {
-        let provider = StandIn::start([subject.accepted.clone()]).await;
-        for case in &subject.send_errors {
+    for (subject, api) in over_http() {
+        let provider = StandIn::start([api.accepted.clone()]).await;
+        for case in &api.send_errors {
             provider.answer_with([case.answer.clone()]);
             let error = send(&subject, &provider.base).await.unwrap_err();
             let found = (error.class, error.code.as_deref());
@@ -88,7 +95,7 @@ async fn every_error_of_the_table_has_its_class_and_code() {
         }
         assert_eq!(
             provider.seen().len(),
-            subject.send_errors.len(),
+            api.send_errors.len(),
             "{}: a provider tried again by itself",
             subject.name
         );
@@ -97,7 +104,7 @@ async fn every_error_of_the_table_has_its_class_and_code() {
 
 #[tokio::test]
 async fn trouble_without_a_code_is_tried_again_when_the_provider_says() {
-    for subject in subjects() {
+    for (subject, _) in over_http() {
         let unavailable = Answer::new(503, "<html>down</html>").header("retry-after", "7");
         let too_many = Answer::new(429, "").header("retry-after", "90");
         let provider = StandIn::start([unavailable, too_many, Answer::new(500, "{}")]).await;
@@ -118,9 +125,9 @@ async fn trouble_without_a_code_is_tried_again_when_the_provider_says() {
 
 #[tokio::test]
 async fn a_lost_answer_is_ambiguous_and_a_connection_never_made_is_not() {
-    for subject in subjects() {
-        let half = Bytes::copy_from_slice(&subject.accepted.body[..10]);
-        let status = subject.accepted.status;
+    for (subject, api) in over_http() {
+        let half = Bytes::copy_from_slice(&api.accepted.body[..10]);
+        let status = api.accepted.status;
         let answers = [
             Answer::new(status, half.clone()).cut(),
             Answer::new(status, half),

@@ -5,6 +5,7 @@
 )]
 
 mod conformance;
+mod email;
 mod stand_in;
 mod twilio;
 mod whatsapp_cloud;

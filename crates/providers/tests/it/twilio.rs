@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::hmac;
 use serde_json::{Value, json};
 use wasel_domain::event::{Identity, IdentityKind};
-use wasel_providers::conformance::{Answer, Request, SendErrorCase, Subject};
+use wasel_providers::conformance::{Answer, HttpApi, Request, SendErrorCase, Subject};
 use wasel_providers::twilio::Twilio;
 use wasel_providers::{ChannelKind, ErrorClass, ProviderConfig};
 
@@ -35,9 +35,7 @@ pub fn subject_sms() -> Subject {
         signature_header: "x-twilio-signature",
         webhooks: webhooks::sms(),
         recipient: Identity::new(IdentityKind::Phone, "+201012345678"),
-        accepted: created("+201012345678", None, Some(SERVICE)),
-        accepted_id: "SM00000000000000000000000000000077",
-        send_errors: send_errors(),
+        http: api(created("+201012345678", None, Some(SERVICE))),
         private: vec![TOKEN, OLD_TOKEN, ACCOUNT, "201012345678", "12025550100"],
     }
 }
@@ -50,13 +48,21 @@ pub fn subject_whatsapp() -> Subject {
         settings: json!({"account_sid": ACCOUNT, "from": "whatsapp:+12025550100"}),
         secrets: json!({"auth_token": TOKEN}),
         webhooks: webhooks::whatsapp(),
-        accepted: created(
+        http: api(created(
             "whatsapp:+201012345678",
             Some("whatsapp:+12025550100"),
             None,
-        ),
+        )),
         ..subject_sms()
     }
+}
+
+fn api(accepted: Answer) -> Option<HttpApi> {
+    Some(HttpApi {
+        accepted,
+        accepted_id: "SM00000000000000000000000000000077",
+        send_errors: send_errors(),
+    })
 }
 
 fn provider(base: &str) -> Twilio {

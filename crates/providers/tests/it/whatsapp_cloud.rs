@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ring::hmac;
 use serde_json::{Value, json};
 use wasel_domain::event::{Identity, IdentityKind};
-use wasel_providers::conformance::{Answer, Request, SendErrorCase, Subject};
+use wasel_providers::conformance::{Answer, HttpApi, Request, SendErrorCase, Subject};
 use wasel_providers::whatsapp_cloud::WhatsappCloud;
 use wasel_providers::{ChannelKind, ErrorClass, OpenChannel, ProviderConfig};
 
@@ -32,16 +32,18 @@ pub fn subject() -> Subject {
         signature_header: "x-hub-signature-256",
         webhooks: webhooks::cases(),
         recipient: Identity::new(IdentityKind::Phone, "+16505551234"),
-        accepted: Answer::json(
-            200,
-            &json!({
-                "messaging_product": "whatsapp",
-                "contacts": [{"input": "+16505551234", "wa_id": "16505551234"}],
-                "messages": [{"id": "wamid.sent", "message_status": "accepted"}],
-            }),
-        ),
-        accepted_id: "wamid.sent",
-        send_errors: send_errors(),
+        http: Some(HttpApi {
+            accepted: Answer::json(
+                200,
+                &json!({
+                    "messaging_product": "whatsapp",
+                    "contacts": [{"input": "+16505551234", "wa_id": "16505551234"}],
+                    "messages": [{"id": "wamid.sent", "message_status": "accepted"}],
+                }),
+            ),
+            accepted_id: "wamid.sent",
+            send_errors: send_errors(),
+        }),
         private: vec![TOKEN, APP_SECRET, VERIFY_TOKEN, "16505551234"],
     }
 }

@@ -36,7 +36,7 @@ fn phone() -> Identity {
 
 #[tokio::test]
 async fn each_kind_of_content_goes_out_in_metas_envelope() {
-    let provider = StandIn::start([subject().accepted]).await;
+    let provider = StandIn::start([subject().http.unwrap().accepted]).await;
     let components = json!([{"type": "body", "parameters": [{"type": "text", "text": "أحمد"}]}]);
     let interactive = json!({
         "type": "button",
@@ -127,7 +127,7 @@ async fn each_kind_of_content_goes_out_in_metas_envelope() {
 
 #[tokio::test]
 async fn a_bsuid_is_the_recipient_and_a_quote_is_the_context() {
-    let provider = StandIn::start([subject().accepted]).await;
+    let provider = StandIn::start([subject().http.unwrap().accepted]).await;
     let bsuid = Identity::new(IdentityKind::Bsuid, "EG.1349");
     let text = json!({"type": "text", "body": "hi"});
     send(&provider.base, &bsuid, text, Some("wamid.theirs"))
@@ -141,7 +141,7 @@ async fn a_bsuid_is_the_recipient_and_a_quote_is_the_context() {
 
 #[tokio::test]
 async fn an_identity_of_another_network_is_refused_without_a_request() {
-    let provider = StandIn::start([subject().accepted]).await;
+    let provider = StandIn::start([subject().http.unwrap().accepted]).await;
     let email = Identity::new(IdentityKind::Email, "a@example.com");
     let text = json!({"type": "text", "body": "hi"});
     let error = send(&provider.base, &email, text, None).await.unwrap_err();
