@@ -12,5 +12,6 @@ mod inbound_kinds;
 mod migrations;
 mod notifications;
 mod outbound;
+mod reports;
 mod templates;
 mod tenancy;
