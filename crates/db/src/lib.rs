@@ -36,6 +36,7 @@ pub mod outbox;
 pub mod profiles;
 pub mod rate_limits;
 pub mod reactions;
+pub mod reports;
 pub mod seal;
 pub mod templates;
 mod tx;

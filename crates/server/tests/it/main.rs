@@ -13,6 +13,7 @@ mod inbound_kinds;
 mod migrations;
 mod notifications;
 mod outbound;
+mod reports;
 mod templates;
 mod tenancy;
 mod written_names;

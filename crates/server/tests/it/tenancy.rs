@@ -285,6 +285,33 @@ fn cases(
         ),
         (
             "get",
+            "/v1/reports/messages",
+            same("/v1/reports/messages?group_by=day,channel,sender,error_code"),
+            Closed("figures", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/reports/messages",
+            format!(
+                "/v1/reports/messages?format=csv&group_by=channel&channel_id={}",
+                a.whatsapp
+            ),
+            Closed("A's channel, as CSV", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/reports/messages/export",
+            same("/v1/reports/messages/export"),
+            Closed("the log", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/reports/messages/export",
+            format!("/v1/reports/messages/export?channel_id={}", a.whatsapp),
+            Closed("A's channel", none(), LIST),
+        ),
+        (
+            "get",
             "/v1/templates",
             same("/v1/templates?limit=200"),
             Closed("a list", none(), LIST),

@@ -8,6 +8,7 @@ mod cursor;
 pub mod media;
 pub mod messages;
 pub mod notifications;
+pub mod reports;
 pub mod templates;
 pub mod webhook_events;
 
@@ -69,5 +70,6 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(media::router())
         .merge(templates::router())
         .merge(notifications::router())
+        .merge(reports::router())
         .merge(webhook_events::router())
 }
