@@ -114,6 +114,40 @@ async fn a_notification_is_answered_as_it_was_made() {
 }
 
 #[tokio::test]
+async fn the_operators_server_tells_people_things_and_sees_what_managers_share() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    let config = app.state().config.clone();
+    let key = config.auth.supabase_service_role_key.as_ref().unwrap();
+    let ask = async |method: Method, path: &str, body: Value| {
+        let request = app
+            .request(method, path)
+            .bearer_auth(key.expose())
+            .header("x-org-id", org.id.to_string());
+        Answer::of(request.json(&body)).await
+    };
+    for user in [Value::Null, json!(org.people.agent)] {
+        let body = json!({ "title": "backup done", "user_id": user });
+        ask(Method::POST, "/v1/notifications", body)
+            .await
+            .expect(201);
+    }
+    let seen = ask(Method::GET, "/v1/notifications", Value::Null)
+        .await
+        .expect(200);
+    assert_eq!(seen["data"].as_array().unwrap().len(), 1, "{seen}");
+    assert_eq!(seen["data"][0]["user_id"], Value::Null);
+    let read = ask(
+        Method::POST,
+        "/v1/notifications/read",
+        json!({ "all": true }),
+    )
+    .await;
+    assert_eq!(read.expect(200)["updated"], 1);
+    assert_eq!(titles(&app, org.agent(), "").await.1, 1);
+}
+
+#[tokio::test]
 async fn who_may_not_or_says_it_wrong_is_refused() {
     let app = TestApp::start().await;
     let (org, other) = (app.org("a").await, app.org("b").await);
