@@ -38,7 +38,14 @@ impl E164 {
     /// new ranges faster than metadata follows.
     pub fn parse(text: &str, region: Option<Region>) -> Result<Self, PhoneError> {
         let cleaned: String = text.chars().filter(|c| !is_invisible(*c)).collect();
-        let international = rewrite_international_prefix(cleaned.trim());
+        let mut international = rewrite_international_prefix(cleaned.trim());
+        // The library takes the old Mexican form for too long.
+        if let Some(digits) = international.strip_prefix('+') {
+            let compact: String = digits.chars().filter(char::is_ascii_digit).collect();
+            if compact.starts_with("521") {
+                international = as_dialled_today(&format!("+{compact}"));
+            }
+        }
         if region.is_none() && !international.starts_with(['+', '＋']) {
             return Err(PhoneError::NoRegion);
         }

@@ -174,8 +174,50 @@ fn cases(
         (
             "post",
             "/functions/v1/send-whatsapp",
+            same("/functions/v1/send-whatsapp"),
+            Closed(
+                "A's template",
+                json!({ "to": NUMBER, "template_id": rows.template }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/functions/v1/send-twilio-message",
             String::new(),
-            Open("names no row; sends from the caller's own channel"),
+            Open("the service-role key may name any tenant; sends from that tenant's own channel"),
+        ),
+        (
+            "post",
+            "/functions/v1/send-unified-notification",
+            same("/functions/v1/send-unified-notification"),
+            Closed(
+                "A's contact",
+                json!({ "channels": ["sms"], "recipient_id": rows.contact, "message": "x" }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/functions/v1/send-unified-notification",
+            same("/functions/v1/send-unified-notification"),
+            Closed(
+                "A's template",
+                json!({ "channels": ["sms"], "recipient_phone": NUMBER, "template_id": rows.template }),
+                &[422],
+            ),
+        ),
+        (
+            "post",
+            "/api/webhooks/email",
+            String::new(),
+            Open("email: a_tenant_cannot_post_into_anothers_mailbox…"),
+        ),
+        (
+            "post",
+            "/api/webhooks/email/{channel_id}",
+            String::new(),
+            Open("email: a_tenant_cannot_post_into_anothers_mailbox…"),
         ),
         (
             "patch",

@@ -156,7 +156,7 @@ async fn accepted_says_who_the_recipient_really_is_whatever_the_message_waits_fo
             200,
             &json!({
                 "messaging_product": "whatsapp",
-                // Brazil: the ninth digit was dialled and is not in the id.
+                // Brazil: the ninth digit was dialled and is not in the id; it is one person all the same.
                 "contacts": [{
                     "input": "+5511987654321", "wa_id": "551187654321", "user_id": "BR.77",
                 }],
@@ -172,7 +172,7 @@ async fn accepted_says_who_the_recipient_really_is_whatever_the_message_waits_fo
                 status: None,
                 provider_message_id: "wamid.1".to_owned(),
                 recipient: vec![
-                    Identity::new(IdentityKind::Phone, "+551187654321"),
+                    Identity::new(IdentityKind::Phone, "+5511987654321"),
                     Identity::new(IdentityKind::Bsuid, "BR.77"),
                 ],
             }
