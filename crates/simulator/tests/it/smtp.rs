@@ -160,7 +160,7 @@ async fn each_fault_strikes_as_often_as_it_was_told() {
 #[tokio::test]
 async fn customers_and_reports_are_posted_signed_and_again_until_they_are_taken() {
     let stage = stage().await;
-    stage.receiver.answer((503, "text/plain", "later"));
+    stage.receiver.will_answer([(503, "text/plain", "later")]);
     let send = json!({"mailbox": SHOP, "from": "sara@customer.example", "subject": "سؤال", "text": "متى؟"});
     let post = stage.http.post(stage.url("/sim/email/send")).json(&send);
     let (status, sent) = answer(post).await;
