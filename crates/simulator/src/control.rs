@@ -24,6 +24,12 @@
 //! | `GET /sim/requests` `/sim/accepted?reference=` `/sim/double-sends` `/sim/webhooks` `/sim/alerts` | records |
 //! | `DELETE /sim/records` | forgets the records |
 //! | `POST /sim/clear` | forgets everything but registrations, settings and faults |
+//! | `GET /sim/email/server` | a [`MailServer`](crate::MailServer): addresses and the root certificate |
+//! | `GET PUT /sim/email/mailboxes` | list; register one [`Mailbox`](crate::Mailbox) |
+//! | `GET /sim/email/received` | every [`ReceivedEmail`](crate::ReceivedEmail), the oldest first |
+//! | `POST /sim/email/send` | a [`CustomerEmail`](crate::CustomerEmail), new or in reply → `{id}` |
+//! | `POST /sim/email/bounce` | an [`EmailBounce`](crate::EmailBounce) |
+//! | `GET PUT DELETE /sim/email/faults` | the [`MailFaults`](crate::MailFaults) |
 //! | `GET /sim/events` | server-sent events, each an [`Event`] |
 //!
 //! Errors are `{error: {code, message}}`.
@@ -114,12 +120,13 @@ pub(crate) fn router() -> Router<World> {
         )
         .route("/records", delete(clear_records))
         .route("/clear", post(clear))
+        .nest("/email", crate::smtp::router())
         .route("/events", get(events))
         .layer(CorsLayer::permissive())
 }
 
 /// An error as the control API shows it.
-enum Refusal {
+pub(crate) enum Refusal {
     World(WorldError),
     Body(JsonRejection),
 }
@@ -159,8 +166,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-type Done = Result<StatusCode, Refusal>;
-type Given<T> = Result<Json<T>, JsonRejection>;
+pub(crate) type Done = Result<StatusCode, Refusal>;
+pub(crate) type Given<T> = Result<Json<T>, JsonRejection>;
 
 async fn put_number(State(world): State<World>, body: Given<MetaNumber>) -> Done {
     world.register_meta_number(body?.0)?;

@@ -1,4 +1,4 @@
-//! Stand-ins for Meta's WhatsApp Cloud API and Twilio's Messaging API.
+//! Stand-ins for Meta's WhatsApp Cloud API, Twilio's Messaging API and a mail server.
 //!
 //! A person without a Meta or Twilio account sees the product work against this, and the test-suite
 //! uses the same: requests are checked as the providers check them, answered in their JSON and with
@@ -7,7 +7,7 @@
 //! Point `META_GRAPH_BASE` at [`Simulator::meta_base`] and `TWILIO_API_BASE` at
 //! [`Simulator::twilio_base`], register numbers through [`World`] or `PUT /sim/meta/numbers` and
 //! `PUT /sim/twilio/accounts`, and write as a customer with [`World::send_as_customer`] or
-//! `POST /sim/send`. [`control`] lists all routes.
+//! `POST /sim/send`. Mailboxes have an SMTP server of their own, [`World::mail_server`]. [`control`] lists all routes.
 
 pub mod control;
 mod faults;
@@ -15,12 +15,16 @@ mod gate;
 mod listener;
 mod meta;
 mod server;
+mod smtp;
 mod twilio;
 mod webhook;
 mod world;
 
 pub use faults::{Fault, FaultKind, FaultPlan, FaultScope};
 pub use server::Simulator;
+pub use smtp::{
+    CustomerEmail, EmailAttachment, EmailBounce, MailFaults, MailServer, Mailbox, ReceivedEmail,
+};
 pub use world::{
     AcceptedSend, Alert, BusinessEcho, Content, Customer, CustomerMedia, CustomerSend, Event, Line,
     Message, MessagingService, MetaNumber, Origin, Phone, Provider, RecordedRequest, Settings,

@@ -14,7 +14,7 @@ use crate::{
     control,
     gate::{self, Gate},
     listener::{Plug, PluggedListener},
-    meta, twilio,
+    meta, smtp, twilio,
     world::{Provider, World},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// A running server. Both providers and the control API share one port; Twilio's storage host, which
-/// must be another origin, takes a second one of its own.
+/// must be another origin, takes a second one of its own, and so does the mail server, twice.
 pub struct Simulator {
     world: World,
     base_url: String,
@@ -39,7 +39,9 @@ impl Simulator {
         let storage = TcpListener::bind(SocketAddr::new(listen.ip(), 0)).await?;
         let base_url = format!("http://{}", reachable(main.local_addr()?));
         let storage_base = format!("http://{}", reachable(storage.local_addr()?));
-        let world = World::new(http_client()?, base_url.clone(), storage_base);
+        let (mail, mail_server) = smtp::Listeners::bind(listen).await?;
+        let world = World::new(http_client()?, base_url.clone(), storage_base, mail_server);
+        mail.serve(&world);
 
         let app = meta_router(&world)
             .merge(twilio_router(&world))
@@ -128,7 +130,7 @@ async fn not_found() -> (StatusCode, Json<serde_json::Value>) {
 }
 
 /// An address a client can use: "any" is no host to connect to.
-fn reachable(bound: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(bound: SocketAddr) -> SocketAddr {
     if bound.ip().is_unspecified() {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), bound.port())
     } else {

@@ -11,7 +11,8 @@ use wasel_providers::{ChannelKind, ProviderConfig};
 
 mod sending;
 mod server;
-mod tls;
+mod simulated;
+
 mod webhooks;
 
 const SECRET: &str = "9a0364b9e99bb480dd25e1f0284c8555";

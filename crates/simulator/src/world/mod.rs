@@ -29,7 +29,9 @@ pub(crate) use state::{NewMessage, State};
 
 use crate::{
     faults::{FaultPlan, RequestVerdict},
-    meta, twilio,
+    meta,
+    smtp::{Mail, MailServer},
+    twilio,
 };
 
 /// Requests to the server that may be under way at once. Providers deliver concurrently, but a
@@ -62,6 +64,8 @@ pub struct World {
 
 struct Inner {
     state: Mutex<State>,
+    /// Never held together with `state`.
+    mail: Mutex<Mail>,
     events: broadcast::Sender<Event>,
     http: reqwest::Client,
     webhook_slots: Semaphore,
@@ -72,10 +76,16 @@ struct Inner {
 }
 
 impl World {
-    pub(crate) fn new(http: reqwest::Client, base: String, storage_base: String) -> Self {
+    pub(crate) fn new(
+        http: reqwest::Client,
+        base: String,
+        storage_base: String,
+        mail_server: MailServer,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 state: Mutex::default(),
+                mail: Mutex::new(Mail::new(mail_server)),
                 events: broadcast::channel(1_024).0,
                 http,
                 webhook_slots: Semaphore::new(CONCURRENT_WEBHOOKS),
@@ -125,12 +135,20 @@ impl World {
     /// Forgets everything but the registered numbers, accounts, settings and faults.
     pub fn clear(&self) {
         self.lock().clear();
+        self.mail().clear();
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock is a bug, but its test should fail, not every other one.
         self.inner
             .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.inner
+            .mail
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,5 +4,6 @@ mod control;
 mod faults;
 mod meta;
 mod receiver;
+mod smtp;
 mod support;
 mod twilio;
