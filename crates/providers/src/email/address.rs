@@ -5,6 +5,9 @@ use mail_parser::{Address, HeaderValue, Message};
 /// Routes of one request. A mail to hundreds of people names us among the first or in an envelope header.
 const MAX_ROUTES: usize = 100;
 
+/// Addresses and ids looked at in one header. More only cost time: lists are compared with each other.
+const MAX_LISTED: usize = 200;
+
 /// Where the mail server noted whom the message was delivered to, the most specific first.
 const ENVELOPE_HEADERS: [&str; 3] = ["Delivered-To", "X-Original-To", "X-Envelope-To"];
 
@@ -49,6 +52,7 @@ pub(super) fn envelope(message: &Message<'_>) -> Vec<String> {
         .iter()
         .flat_map(|name| texts(message, name))
         .flat_map(|value| value.split(',').filter_map(normalise).collect::<Vec<_>>())
+        .take(MAX_LISTED)
         .collect()
 }
 
@@ -66,6 +70,7 @@ pub(super) fn list(header: Option<&Address<'_>>) -> Vec<String> {
         .into_iter()
         .flat_map(Address::iter)
         .filter_map(|address| address.address().and_then(normalise))
+        .take(MAX_LISTED)
         .collect()
 }
 
@@ -87,14 +92,15 @@ pub(super) fn text<'a>(message: &'a Message<'_>, name: &str) -> Option<&'a str> 
         .find(|text| !text.is_empty())
 }
 
-/// Message ids of a header, without angle brackets, as they stand.
+/// Message ids of a header, without angle brackets, in their order; of very many the last.
 pub(super) fn ids(header: &HeaderValue<'_>) -> Vec<String> {
     let texts: Vec<&str> = match header {
         HeaderValue::Text(text) => vec![text],
         HeaderValue::TextList(list) => list.iter().map(AsRef::as_ref).collect(),
         _ => Vec::new(),
     };
-    texts.into_iter().filter_map(id).collect()
+    let last = texts.len().saturating_sub(MAX_LISTED);
+    texts[last..].iter().filter_map(|text| id(text)).collect()
 }
 
 /// A message id without its angle brackets. `None` for what cannot be one (RFC 5322 wants `left@right`; real mail is

@@ -8,8 +8,8 @@
 //! What mail cannot do, and what this folder does about it:
 //! - A mail server that took a mail reports nothing more when all goes well, so acceptance is `Sent` and there is no
 //!   `Delivered`, let alone `Read`, unless a server reports it unasked.
-//! - There is no idempotency key. All attempts at a message bear the same Message-ID, which most mail servers use to
-//!   drop the second copy; a bounce names the attempt.
+//! - There is no idempotency key. All attempts at a message bear the same Message-ID, by which many mail systems drop
+//!   a second copy; a bounce names the attempt.
 //! - A file goes out as a link (see `content`).
 //! - Message ids are without angle brackets everywhere but on the wire.
 
@@ -150,14 +150,15 @@ impl OpenChannel for EmailChannel {
         let text = parts.text.clone();
         let mail = compose::compose(&self.settings.from, message, parts)?;
         let from = &self.settings.from.email;
-        let private = [
-            text.trim(),
-            &mail.subject,
+        let mut private = vec![
+            mail.subject.as_str(),
             mail.to.as_ref(),
             mail.to.user(),
             from.as_ref(),
             from.user(),
         ];
+        // Spam filters like to quote a line of what they object to.
+        private.extend(text.lines().map(str::trim));
         relay
             .deliver(&Parcel {
                 from,

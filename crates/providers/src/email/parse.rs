@@ -13,6 +13,9 @@ use crate::{ParseError, WebhookRequest};
 /// before it is known who posted it.
 const MAX_BOUNDARIES: usize = 10_000;
 
+/// Mentions of a boundary. Each may send the parser through the whole rest of the mail to look for it.
+const MAX_MULTIPARTS: usize = 1_000;
+
 /// A `Date` older than this is a broken clock; mail servers give up after days.
 const OLDEST: TimeDelta = TimeDelta::days(366);
 
@@ -64,7 +67,10 @@ impl Drop for Mail<'_> {
 /// Takes a mail apart. It has at least its own headers as a part.
 pub(super) fn read(raw: &[u8]) -> Result<Mail<'_>, ParseError> {
     let lines = raw.split(|byte| *byte == b'\n');
-    if lines.filter(|line| line.starts_with(b"--")).count() > MAX_BOUNDARIES {
+    let boundaries = lines.filter(|line| line.starts_with(b"--")).count();
+    let words = raw.windows(b"boundary".len());
+    let multiparts = words.filter(|word| word.eq_ignore_ascii_case(b"boundary"));
+    if boundaries > MAX_BOUNDARIES || multiparts.count() > MAX_MULTIPARTS {
         return Err(error("the mail has too many parts"));
     }
     MessageParser::default()

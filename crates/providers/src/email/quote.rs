@@ -13,6 +13,9 @@ const SEPARATORS: [&str; 4] = [
 const WROTE: [&str; 3] = ["wrote", "a écrit", "schrieb"];
 const WROTE_ARABIC: [&str; 2] = ["كتب", "تمت كتابة"];
 
+/// How that line begins, lower-case, where it may be folded into several.
+const ON: [&str; 6] = ["on ", "le ", "am ", "في ", "بتاريخ ", "كتب "];
+
 /// The first headers of a mail quoted by Outlook, lower-case.
 const FROM: [&str; 2] = ["from:", "من:"];
 const SENT: [&str; 5] = ["sent:", "date:", "تم الإرسال:", "تاريخ الإرسال:", "التاريخ:"];
@@ -115,6 +118,14 @@ fn is_announcement(lines: &[&str]) -> bool {
     let (Some(first), Some(last)) = (lines.first(), lines.last()) else {
         return false;
     };
+    let begins = |line: &str| {
+        let line = line.to_lowercase();
+        ON.iter().any(|on| line.starts_with(on))
+    };
+    // Folded, or the customer's last words above it?
+    if lines.len() > 1 && (!begins(first) || lines[1..].iter().any(|line| begins(line))) {
+        return false;
+    }
     let Some(end) = last.strip_suffix(':').or_else(|| last.strip_suffix("：")) else {
         return false;
     };
@@ -147,6 +158,11 @@ mod tests {
                 "نعم",
             ),
             ("نعم\nكتب متجر:\n> أزرق؟", "نعم"),
+            (
+                "Blue\nOn a boat\nOn Mon, 2 Nov Shop wrote:\n> Where?",
+                "Blue\nOn a boat",
+            ),
+            ("Yes\nBye\nShop wrote:\n> Blue?", "Yes\nBye"),
             (
                 "Yes\n\n-----Original Message-----\nFrom: Shop\nBlue?",
                 "Yes",

@@ -264,6 +264,11 @@ fn a_mail_for_nobody_or_from_nobody_is_refused() {
         "--x\n\n".repeat(20_000)
     );
     assert!(parse(&mail(&many)).is_err());
+    let searches = format!(
+        "From: a@b.example\nTo: shop@example.com\n{}\n",
+        "Content-Type: multipart/mixed; boundary=x\n\n".repeat(2_000)
+    );
+    assert!(parse(&mail(&searches)).is_err());
 }
 
 #[test]
