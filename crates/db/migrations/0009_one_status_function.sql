@@ -40,10 +40,10 @@ BEGIN
              WHERE t.org_id = e.org_id AND t.channel_id = e.channel_id AND t.provider_message_id = e.provider_message_id
              ORDER BY t.id DESC LIMIT 1)
             UNION ALL
-            -- The answer to the request was lost: the callback is the proof that it was taken.
+            -- The answer to the request was lost, and the callback is the proof that it was taken; or a mail relay
+            -- gave the message an id of its own.
             SELECT t.id, t.message_id FROM message_attempts t
             WHERE t.org_id = e.org_id AND t.id = e.attempt_hint AND t.channel_id = e.channel_id
-              AND t.provider_message_id IS NULL
             LIMIT 1) a ON true
     ), fresh AS (
         INSERT INTO message_events (org_id, id, message_id, attempt_id, event, at, detail)
@@ -52,7 +52,7 @@ BEGIN
         RETURNING org_id, id, message_id, attempt_id, event, at, detail
     ), attempt AS (
         SELECT org_id, attempt_id, (array_agg(event ORDER BY wasel.status_rank(event) DESC))[1] AS status,
-            min(detail ->> 'provider_message_id') AS provider_message_id,
+            min(nullif(detail ->> 'provider_message_id', '')) AS provider_message_id,
             min(detail ->> 'error_code') AS error_code, min(detail ->> 'error_message') AS error_message,
             min(at) AS at
         FROM fresh GROUP BY org_id, attempt_id
@@ -66,7 +66,7 @@ BEGIN
         FROM attempt a WHERE t.org_id = a.org_id AND t.id = a.attempt_id
     ), message AS (
         SELECT f.org_id, f.message_id, (array_agg(f.event ORDER BY wasel.status_rank(f.event) DESC))[1] AS status,
-            min(f.detail ->> 'provider_message_id') AS provider_message_id,
+            min(nullif(f.detail ->> 'provider_message_id', '')) AS provider_message_id,
             min(f.detail ->> 'error_code') AS error_code, min(f.detail ->> 'error_message') AS error_message,
             min(f.at) FILTER (WHERE f.event IN ('sent', 'delivered', 'read')) AS sent_at,
             -- A provider may leave `delivered` out: `read` implies it.

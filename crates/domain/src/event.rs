@@ -167,6 +167,9 @@ pub struct SamePerson {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConsentEvent {
     pub customer: Party,
+    /// Set where anybody could have written the report and only a real attempt at a message to that customer makes it
+    /// believable (complaints about e-mail).
+    pub about_attempt: Option<AttemptId>,
     pub consent: Consent,
     /// `all`, or `marketing` where the provider limits it.
     pub category: String,

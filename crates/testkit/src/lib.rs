@@ -26,5 +26,5 @@ mod wait;
 pub use app::{Answer, TestApp, TestAppBuilder};
 pub use chaos::Chaos;
 pub use db::TestDb;
-pub use org::{Org, People};
+pub use org::{Mailbox, Org, People};
 pub use wait::{PATIENCE, wait_until};

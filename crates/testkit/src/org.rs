@@ -40,6 +40,14 @@ pub struct People {
     pub viewer_token: String,
 }
 
+/// A tenant's mailbox, known to the simulated mail server.
+pub struct Mailbox {
+    pub channel: Uuid,
+    pub address: String,
+    /// Signs inbound mail.
+    pub secret: String,
+}
+
 /// Everybody's password.
 pub(crate) const PASSWORD: &str = "a good password";
 
@@ -167,6 +175,43 @@ impl Org {
             sms: channel("twilio_sms"),
             twilio_whatsapp: channel("twilio_whatsapp"),
             people,
+        }
+    }
+
+    /// Gives the tenant an e-mail channel.
+    pub async fn mailbox(&self, app: &TestApp) -> Mailbox {
+        let slug = &self.slug;
+        let address = format!("shop@{slug}.example");
+        let server = app.world().mail_server().smtp;
+        let report = app
+            .apply(&format!(
+                r#"
+                [[organizations]]
+                slug = "{slug}"
+                name = "Organisation {slug}"
+                timezone = "Africa/Cairo"
+                locale = "ar-EG"
+                [[organizations.channels]]
+                kind = "email"
+                name = "Mail"
+                from = "Shop of {slug} <{address}>"
+                smtp_url = "smtp://shop:secret@{server}"
+                "#
+            ))
+            .await;
+        let channel = &report.organizations[0].channels[0];
+        let secret = channel.webhook_secret.clone().expect("a secret was made");
+        let mailbox = json!({
+            "address": address, "user": "shop", "password": "secret",
+            "webhook_url": format!("{}/api/webhooks/email", app.base), "webhook_secret": secret,
+        });
+        app.world()
+            .register_mailbox(serde_json::from_value(mailbox).unwrap())
+            .unwrap();
+        Mailbox {
+            channel: channel.id,
+            address,
+            secret,
         }
     }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use wasel_domain::event::{
     ConsentEvent, Edit, InboundMessage, Notice, Party, ProviderEvent, Revoke, SamePerson,
 };
-use wasel_domain::{MessageContent, MessageKind, consent};
+use wasel_domain::{AttemptId, MessageContent, MessageKind, consent};
 
 use super::resolve::{Cache, Key, Target, resolve};
 use super::{CommitSignals, Delivery, IngestError, Outcome, clean, clean_json, is_transient};
@@ -237,7 +237,10 @@ impl Writer {
                     .map(|id| clean(id).into_owned()),
                 referral: message.referral.as_ref().and_then(clean_json),
                 metadata: metadata_of(message),
-                sent_at: known_time(message.sent_at, item.received_at),
+                sent_at: in_order(
+                    known_time(message.sent_at, item.received_at),
+                    item.received_at,
+                ),
             });
             files.extend(refs);
         }
@@ -329,6 +332,16 @@ async fn find_threads(
 /// A provider that tells no time leaves the epoch; then it happened when we heard of it.
 fn known_time(told: DateTime<Utc>, received_at: DateTime<Utc>) -> DateTime<Utc> {
     if told == DateTime::UNIX_EPOCH {
+        received_at
+    } else {
+        told
+    }
+}
+
+/// Providers tell whole seconds. What was written in the second we heard of it comes after what we sent before, in that
+/// same second.
+fn in_order(told: DateTime<Utc>, received_at: DateTime<Utc>) -> DateTime<Utc> {
+    if told.timestamp_subsec_nanos() == 0 && told.timestamp() == received_at.timestamp() {
         received_at
     } else {
         told
@@ -505,7 +518,11 @@ async fn store_consent(
     item: &Item<'_>,
     consent: &ConsentEvent,
 ) -> Result<bool> {
-    let Some(contact_id) = contact_of(connection, cache, item, &consent.customer).await? else {
+    let contact_id = match consent.about_attempt {
+        Some(attempt) => contact_of_attempt(connection, item, attempt).await?,
+        None => contact_of(connection, cache, item, &consent.customer).await?,
+    };
+    let Some(contact_id) = contact_id else {
         return Ok(false);
     };
     consents::insert(
@@ -521,6 +538,22 @@ async fn store_consent(
         },
     )
     .await
+}
+
+async fn contact_of_attempt(
+    connection: &mut PgConnection,
+    item: &Item<'_>,
+    attempt: AttemptId,
+) -> Result<Option<Uuid>> {
+    Ok(sqlx::query_scalar(
+        "SELECT m.contact_id FROM message_attempts t JOIN messages m ON m.org_id = t.org_id AND m.id = t.message_id
+         WHERE t.org_id = $1 AND t.id = $2 AND t.channel_id = $3",
+    )
+    .bind(item.org_id)
+    .bind(attempt.0)
+    .bind(item.channel_id)
+    .fetch_optional(connection)
+    .await?)
 }
 
 async fn contact_of(

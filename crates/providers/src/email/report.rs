@@ -238,6 +238,7 @@ fn complaint(text: &str, returned: &Returned, at: DateTime<Utc>) -> Vec<Provider
         // Only of mail that is ours, as far as one can see from here.
         Some(recipient) if returned.attempt_id.is_some() && kind != "not-spam" => {
             vec![ProviderEvent::Consent(ConsentEvent {
+                about_attempt: returned.attempt_id,
                 customer: Party {
                     identities: vec![Identity::new(IdentityKind::Email, recipient)],
                     name: None,

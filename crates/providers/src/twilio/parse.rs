@@ -243,6 +243,7 @@ fn incoming(
     }];
     events.extend(consent(params).map(|consent| {
         ProviderEvent::Consent(ConsentEvent {
+            about_attempt: None,
             customer,
             consent,
             category: "all".to_owned(),

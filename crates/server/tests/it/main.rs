@@ -7,6 +7,7 @@ mod changes;
 mod cli;
 mod crash;
 mod documents;
+mod email;
 mod functions;
 mod inbound;
 mod inbound_kinds;

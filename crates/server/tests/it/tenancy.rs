@@ -175,7 +175,7 @@ fn cases(
             "post",
             "/functions/v1/send-whatsapp",
             same("/functions/v1/send-whatsapp"),
-            Closed(
+            Never(
                 "A's template",
                 json!({ "to": NUMBER, "template_id": rows.template }),
                 GONE,

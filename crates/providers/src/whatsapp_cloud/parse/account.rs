@@ -49,6 +49,7 @@ pub(super) fn preferences(value: &Object<'_>, out: &mut Sink<'_>) {
                 return None;
             }
             Some(ConsentEvent {
+                about_attempt: None,
                 customer,
                 consent: match &*preference.text("value")? {
                     "stop" => Consent::OptedOut,
