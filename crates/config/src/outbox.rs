@@ -15,4 +15,6 @@ pub struct Outbox {
     pub in_flight: NonZeroU32,
     #[serde(with = "crate::values::duration::positive")]
     pub lease: Duration,
+    #[serde(with = "crate::values::duration::positive")]
+    pub check_after: Duration,
 }

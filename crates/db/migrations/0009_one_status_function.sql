@@ -2,6 +2,10 @@
 
 SET search_path = public;
 
+-- What the provider says it charges: Meta's `pricing` ({billable, type, category, …}) as it stands in statuses;
+-- {price, currency, segments} where a provider tells them.
+ALTER TABLE messages ADD COLUMN IF NOT EXISTS pricing jsonb;
+
 -- A UUIDv7, for rows written by SQL: ids sort by time.
 CREATE OR REPLACE FUNCTION wasel.uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
     SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
@@ -68,6 +72,8 @@ BEGIN
         SELECT f.org_id, f.message_id, (array_agg(f.event ORDER BY wasel.status_rank(f.event) DESC))[1] AS status,
             min(nullif(f.detail ->> 'provider_message_id', '')) AS provider_message_id,
             min(f.detail ->> 'error_code') AS error_code, min(f.detail ->> 'error_message') AS error_message,
+            (array_agg(f.detail #> '{provider,pricing}' ORDER BY f.at DESC)
+                FILTER (WHERE f.detail #> '{provider,pricing}' IS NOT NULL))[1] AS pricing,
             min(f.at) FILTER (WHERE f.event IN ('sent', 'delivered', 'read')) AS sent_at,
             -- A provider may leave `delivered` out: `read` implies it.
             min(f.at) FILTER (WHERE f.event IN ('delivered', 'read')) AS delivered_at,
@@ -89,6 +95,7 @@ BEGIN
             failed_at = least(m.failed_at, n.failed_at),
             error_code = coalesce(n.error_code, m.error_code),
             error_message = coalesce(n.error_message, m.error_message),
+            pricing = CASE WHEN n.pricing IS NULL THEN m.pricing ELSE coalesce(m.pricing, '{}') || n.pricing END,
             updated_at = now()
         FROM message n WHERE m.org_id = n.org_id AND m.id = n.message_id
     ), settled AS (

@@ -17,6 +17,7 @@
 
 pub mod changes;
 pub mod channels;
+pub mod checks;
 pub mod cluster;
 pub mod consents;
 pub mod contacts;

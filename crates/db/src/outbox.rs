@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+use crate::checks;
 use crate::messages::status;
 use crate::{Result, SystemTx};
 
@@ -81,11 +82,13 @@ pub async fn lock_next(
     .await?)
 }
 
-/// The provider took the attempt. Statuses that came before this answer apply now.
+/// The provider took the attempt. Statuses that came before this answer apply now; after `check_after` the provider is
+/// to be asked how it fared.
 pub async fn record_accepted(
     tx: &mut SystemTx,
     claimed: &Claimed,
     provider_message_id: &str,
+    check_after: Option<Duration>,
 ) -> Result<()> {
     // The echo of our own message may have arrived first and stand in the log as one of the phone app's.
     sqlx::query(
@@ -123,6 +126,9 @@ pub async fn record_accepted(
     .bind(Uuid::now_v7())
     .execute(&mut **tx)
     .await?;
+    if let Some(wait) = check_after {
+        checks::insert(tx, claimed.org_id, claimed.message_id, wait).await?;
+    }
     status::apply_pending(
         tx,
         Some((claimed.org_id, claimed.channel_id, provider_message_id)),

@@ -138,28 +138,24 @@ pub struct Cost {
     pub amount: String,
 }
 
-/// What Meta says of a message's price in its statuses (`p`), the newest word.
+/// What Meta says of a message's price (`p`).
 /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/pricing>: `billable` is on its way out,
 /// of `type` only `regular` is charged.
 const PRICING: &str = "
-    LEFT JOIN LATERAL (
-        SELECT s.pricing ->> 'category' AS category,
-            CASE coalesce(s.pricing ->> 'billable', CASE WHEN s.pricing ? 'type' THEN (s.pricing ->> 'type' = 'regular')::text END)
-                WHEN 'true' THEN 1 WHEN 'false' THEN 0 END AS billable
-        FROM (SELECT e.detail #> '{provider,pricing}' AS pricing, e.at, e.id FROM message_events e
-              WHERE c.kind = 'whatsapp_cloud' AND m.direction = 'outbound'
-                AND e.org_id = m.org_id AND e.message_id = m.id) s
-        WHERE s.pricing IS NOT NULL ORDER BY s.at DESC, s.id DESC LIMIT 1) p ON true";
+    CROSS JOIN LATERAL (
+        SELECT m.pricing ->> 'category' AS category,
+            CASE coalesce(m.pricing ->> 'billable', CASE WHEN m.pricing ? 'type' THEN (m.pricing ->> 'type' = 'regular')::text END)
+                WHEN 'true' THEN 1 WHEN 'false' THEN 0 END AS billable) p";
 
-/// Price and length where they are kept with the message (`x`). The words are a provider's or a caller's: what is no
-/// number does not count. Twilio writes what it charges as a negative number.
+/// Price and length where the provider tells them (`x`). What is no number does not count. Twilio writes what it
+/// charges as a negative number.
 const PRICE: &str = r"
     CROSS JOIN LATERAL (
         SELECT price.amount, CASE WHEN price.amount IS NOT NULL THEN price.currency END AS currency,
-            CASE WHEN m.metadata ->> 'segments' ~ '^\d{1,4}$' THEN (m.metadata ->> 'segments')::int END AS segments
-        FROM (SELECT upper(m.metadata ->> 'price_unit') AS currency,
-                  CASE WHEN m.metadata ->> 'price' ~ '^-?\d{1,9}(\.\d{1,9})?$' AND m.metadata ->> 'price_unit' ~ '^[A-Za-z]{3}$'
-                      THEN abs((m.metadata ->> 'price')::numeric) END AS amount) price) x";
+            CASE WHEN m.pricing ->> 'segments' ~ '^\d{1,4}$' THEN (m.pricing ->> 'segments')::int END AS segments
+        FROM (SELECT upper(m.pricing ->> 'currency') AS currency,
+                  CASE WHEN m.pricing ->> 'price' ~ '^-?\d{1,9}(\.\d{1,9})?$' AND m.pricing ->> 'currency' ~ '^[A-Za-z]{3}$'
+                      THEN abs((m.pricing ->> 'price')::numeric) END AS amount) price) x";
 
 fn push_where(
     query: &mut QueryBuilder<Postgres>,

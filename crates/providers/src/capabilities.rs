@@ -16,6 +16,8 @@ pub struct Capabilities {
     pub max_text_chars: usize,
     /// The largest file a customer may send, in bytes.
     pub max_media_bytes: u64,
+    /// `look_up` does something.
+    pub answers_look_ups: bool,
     /// A message names those before it: [`crate::Outbound::thread`] is filled in.
     pub threads_by_id: bool,
     /// Files come inside the webhook request itself: fetching one needs its body.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use wasel_domain::event::{Identity, RoutedEvent};
+use wasel_domain::event::{Identity, RoutedEvent, StatusEvent};
 use wasel_domain::{AttemptId, MediaRef, MessageId, MessageStatus, OutboundContent};
 
 pub use capabilities::Capabilities;
@@ -142,6 +142,13 @@ pub trait OpenChannel: Send + Sync {
         receipt: &ReadReceipt<'_>,
     ) -> Result<(), SendError>;
 
+    /// Asks the provider how a message of ours fared. Only called where the capabilities say so.
+    async fn look_up(
+        &self,
+        http: &reqwest::Client,
+        provider_message_id: &str,
+    ) -> Result<LookedUp, SendError>;
+
     /// Gets a file a customer sent. Credentials go only to the provider's own hosts.
     async fn fetch_media(
         &self,
@@ -185,6 +192,14 @@ pub struct Accepted {
     pub status: Option<MessageStatus>,
     /// The recipient as the provider knows them, where it says so (Brazil and Mexico differ from what was dialled).
     pub recipient: Vec<Identity>,
+}
+
+/// How a message fared, by the provider's own record of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookedUp {
+    pub status: StatusEvent,
+    /// `{price?, currency?, segments?}`; the price as the provider writes it.
+    pub pricing: Option<Value>,
 }
 
 #[derive(Clone, Debug)]

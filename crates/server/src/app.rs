@@ -25,6 +25,7 @@ use crate::http;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
 use crate::http::realtime::SocketAuthorizer;
+use crate::jobs::check_messages::CheckMessages;
 use crate::jobs::fetch_media::FetchMedia;
 use crate::jobs::follow_failures::FollowFailures;
 use crate::jobs::housekeeping::Housekeeping;
@@ -283,6 +284,7 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
             unprompted(),
             shutdown.clone(),
         ),
+        wasel_jobs::spawn(CheckMessages(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(Housekeeping(state.clone()), unprompted(), shutdown.clone()),
     ];
     let service =

@@ -245,6 +245,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
     ("WASEL_OUTBOX_IN_FLIGHT", "128", "outbox.in_flight", "128"),
     ("WASEL_OUTBOX_LEASE", "5m", "outbox.lease", "'5m'"),
     (
+        "WASEL_OUTBOX_CHECK_AFTER",
+        "1h",
+        "outbox.check_after",
+        "'1h'",
+    ),
+    (
         "WASEL_RETENTION_CHANGE_LOG",
         "7d",
         "retention.change_log",

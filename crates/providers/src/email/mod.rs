@@ -38,7 +38,7 @@ use self::relay::{Parcel, Relay};
 use self::settings::Settings;
 use crate::{
     Accepted, Capabilities, ChannelKind, ContentError, ErrorClass, FetchFrom, FetchedMedia,
-    OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
+    LookedUp, OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
     SettingsError, VerifyError, WebhookRequest,
 };
 
@@ -53,6 +53,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     max_text_chars: MAX_TEXT_CHARS,
     // What Gmail and most others let a mail have.
     max_media_bytes: 25 * 1024 * 1024,
+    answers_look_ups: false,
     threads_by_id: true,
     media_in_webhook: true,
 };
@@ -184,6 +185,19 @@ impl OpenChannel for EmailChannel {
             ErrorClass::Content,
             "an e-mail has no read receipts",
         ))
+    }
+
+    async fn look_up(
+        &self,
+        _http: &reqwest::Client,
+        _provider_message_id: &str,
+    ) -> Result<LookedUp, SendError> {
+        Err(SendError {
+            class: ErrorClass::Content,
+            code: None,
+            detail: "a mail server keeps no record that could be asked for".to_owned(),
+            retry_after: None,
+        })
     }
 
     async fn fetch_media(

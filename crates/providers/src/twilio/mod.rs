@@ -2,7 +2,7 @@
 //!
 //! Read the files in this order: `settings` (what makes a channel), `form` (a request's parameters),
 //! `signature` (is it Twilio?), `address`, `parse` and `inbound` (what does it say?), `content` and `send`
-//! (saying something), `media` (fetching a customer's file), `errors` (what a code means).
+//! (saying something), `look_up` (asking how it fared), `media` (fetching a customer's file), `errors` (what a code means).
 //!
 //! What Twilio's API cannot do, and what this folder does about it:
 //! - There is no handshake, so [`OpenChannel::challenge`] is always `None`.
@@ -22,6 +22,7 @@ mod content;
 mod errors;
 mod form;
 mod inbound;
+mod look_up;
 mod media;
 mod parse;
 mod send;
@@ -43,7 +44,7 @@ pub use self::errors::classify_status_code;
 use self::settings::Settings;
 use crate::{
     Accepted, Capabilities, ChannelKind, ContentError, ErrorClass, FetchFrom, FetchedMedia,
-    OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
+    LookedUp, OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
     SettingsError, VerifyError, WebhookRequest,
 };
 
@@ -61,6 +62,7 @@ static SMS: Capabilities = Capabilities {
     max_text_chars: MAX_BODY_CHARS,
     // "Accepted content types for media": 5 MB for a whole MMS.
     max_media_bytes: 5 * 1024 * 1024,
+    answers_look_ups: true,
     threads_by_id: false,
     media_in_webhook: false,
 };
@@ -73,6 +75,7 @@ static WHATSAPP: Capabilities = Capabilities {
     max_text_chars: MAX_BODY_CHARS,
     // "WhatsApp media messages": 16 MB.
     max_media_bytes: 16 * 1024 * 1024,
+    answers_look_ups: true,
     threads_by_id: false,
     media_in_webhook: false,
 };
@@ -195,6 +198,14 @@ impl OpenChannel for TwilioChannel {
         receipt: &ReadReceipt<'_>,
     ) -> Result<(), SendError> {
         self.show_typing(http, receipt.provider_message_id).await
+    }
+
+    async fn look_up(
+        &self,
+        http: &reqwest::Client,
+        provider_message_id: &str,
+    ) -> Result<LookedUp, SendError> {
+        self.read_message(http, provider_message_id).await
     }
 
     async fn fetch_media(

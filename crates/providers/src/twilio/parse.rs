@@ -162,7 +162,7 @@ fn status(
 }
 
 /// Source: `status` of the Message resource in Twilio's OpenAPI description.
-fn status_of(word: &str) -> Option<MessageStatus> {
+pub(super) fn status_of(word: &str) -> Option<MessageStatus> {
     Some(match word {
         "accepted" | "scheduled" | "queued" | "sending" => MessageStatus::Sending,
         // Some recipients of a group have it: proof of sending, not of delivery.

@@ -129,7 +129,7 @@ impl TwilioChannel {
         }
     }
 
-    fn tokens(&self) -> Vec<&str> {
+    pub(super) fn tokens(&self) -> Vec<&str> {
         self.settings
             .auth_tokens
             .iter()
@@ -152,7 +152,7 @@ impl TwilioChannel {
         private
     }
 
-    fn endpoint(&self, base: &Url, segments: &[&str]) -> String {
+    pub(super) fn endpoint(&self, base: &Url, segments: &[&str]) -> String {
         format!(
             "{}/{}",
             base.as_str().trim_end_matches('/'),
@@ -166,11 +166,13 @@ impl TwilioChannel {
         url: String,
         form: &Fields,
     ) -> Result<Answer, SendError> {
-        let response = http
-            .post(url)
+        self.ask(http.post(url).form(form)).await
+    }
+
+    pub(super) async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Answer, SendError> {
+        let response = request
             .basic_auth(&self.settings.account_sid, self.settings.auth_token())
             .header(ACCEPT, "application/json")
-            .form(form)
             .send()
             .await
             .map_err(|error| SendError::from_http(&error))?;
@@ -197,15 +199,15 @@ pub(super) fn messaging_base(api_base: &Url) -> Url {
     messaging.unwrap_or_else(|| api_base.clone())
 }
 
-struct Answer {
-    status: StatusCode,
+pub(super) struct Answer {
+    pub status: StatusCode,
     retry_after: Option<Duration>,
     /// `None` if it broke off or never ended.
-    body: Option<Vec<u8>>,
+    pub body: Option<Vec<u8>>,
 }
 
 impl Answer {
-    fn refusal(&self, private: &[&str]) -> SendError {
+    pub fn refusal(&self, private: &[&str]) -> SendError {
         let body = self.body.as_deref().unwrap_or_default();
         errors::from_answer(self.status, self.retry_after, body, private)
     }

@@ -30,7 +30,7 @@ pub use errors::classify;
 
 use crate::{
     Accepted, Capabilities, ChannelKind, ContentError, ErrorClass, FetchFrom, FetchedMedia,
-    OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
+    LookedUp, OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
     SettingsError, VerifyError, WebhookRequest,
 };
 use graph::Graph;
@@ -44,6 +44,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     max_text_chars: check::MAX_TEXT_CHARS,
     // Meta's limit for documents; every other kind of file is smaller.
     max_media_bytes: 100 * 1024 * 1024,
+    answers_look_ups: false,
     threads_by_id: false,
     media_in_webhook: false,
 };
@@ -145,6 +146,19 @@ impl OpenChannel for CloudChannel {
         receipt: &ReadReceipt<'_>,
     ) -> Result<(), SendError> {
         send::mark_read(&self.graph, http, receipt).await
+    }
+
+    async fn look_up(
+        &self,
+        _http: &reqwest::Client,
+        _provider_message_id: &str,
+    ) -> Result<LookedUp, SendError> {
+        Err(SendError {
+            class: ErrorClass::Content,
+            code: None,
+            detail: "Meta tells how a message fared by webhook only".to_owned(),
+            retry_after: None,
+        })
     }
 
     async fn fetch_media(

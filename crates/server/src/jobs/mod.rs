@@ -1,5 +1,6 @@
 //! Background work, one file each.
 
+pub mod check_messages;
 pub mod fetch_media;
 pub mod follow_failures;
 pub mod housekeeping;

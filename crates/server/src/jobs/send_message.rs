@@ -300,7 +300,14 @@ async fn record(
     let mut tx = state.db.system().await?;
     match result {
         Ok(accepted) => {
-            outbox::record_accepted(&mut tx, claimed, &accepted.provider_message_id).await?;
+            let channel = state
+                .registry
+                .of_org(OrgId(claimed.org_id), claimed.channel_id.into());
+            let check_after = channel
+                .filter(|channel| channel.open.capabilities().answers_look_ups)
+                .map(|_| state.config.outbox.check_after);
+            outbox::record_accepted(&mut tx, claimed, &accepted.provider_message_id, check_after)
+                .await?;
             if let Some(status) = accepted.status {
                 let told = StatusEvent {
                     provider_message_id: accepted.provider_message_id.clone(),

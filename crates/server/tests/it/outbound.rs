@@ -650,3 +650,38 @@ async fn with_the_provider_out_of_reach_messages_wait_and_go_when_it_is_back() {
         .await;
     assert!(app.world().double_sends().is_empty());
 }
+
+#[tokio::test]
+async fn a_lost_callback_is_made_good_by_asking_and_the_price_comes_along() {
+    let app = TestApp::builder()
+        .configure(|config| config.outbox.check_after = Duration::from_millis(100))
+        .start()
+        .await;
+    let org = app.org("a").await;
+    with_faults(
+        &app,
+        vec![Fault {
+            kind: FaultKind::DropWebhook,
+            provider: None,
+            line: None,
+            probability: 1.0,
+            next: None,
+            delay_ms: None,
+            scope: Default::default(),
+        }],
+    );
+    let sent = org.send(&app, org.sms, CUSTOMER, "hello").await.expect(202);
+    let message = app
+        .wait_status(org.owner(), id_of(&sent), "delivered")
+        .await;
+    assert!(message["sent_at"].is_string() && message["delivered_at"].is_string());
+    app.wait_count("SELECT count(*) FROM message_checks", 0)
+        .await;
+    let report = app
+        .get(org.owner(), "/v1/reports/messages?group_by=channel")
+        .await
+        .expect(200);
+    assert_eq!(report["data"][0]["cost"], "0.00750");
+    assert_eq!(report["data"][0]["currency"], "USD");
+    assert_eq!(report["data"][0]["segments"], 1);
+}

@@ -399,39 +399,39 @@ async fn what_meta_says_of_the_price_is_counted() {
 }
 
 #[tokio::test]
-async fn prices_and_segments_kept_with_messages_are_summed_by_currency() {
+async fn prices_and_segments_told_by_the_provider_are_summed_by_currency() {
     let app = TestApp::start().await;
     let org = app.org("a").await;
     let priced = [
         (
             org.sms,
-            json!({ "price": "-0.00750", "price_unit": "usd", "segments": "2" }),
+            json!({ "price": "-0.00750", "currency": "usd", "segments": "2" }),
         ),
         (
             org.sms,
-            json!({ "price": "-0.0125", "price_unit": "USD", "segments": 1 }),
+            json!({ "price": "-0.0125", "currency": "USD", "segments": 1 }),
         ),
         // No numbers, no currency: somebody else's words.
         (
             org.sms,
-            json!({ "price": "a lot", "price_unit": "USD", "segments": "many" }),
+            json!({ "price": "a lot", "currency": "USD", "segments": "many" }),
         ),
-        (org.sms, json!({ "price": "1", "price_unit": "=cmd" })),
+        (org.sms, json!({ "price": "1", "currency": "=cmd" })),
         (
             org.sms,
-            json!({ "price": { "amount": 1 }, "price_unit": "EUR" }),
+            json!({ "price": { "amount": 1 }, "currency": "EUR" }),
         ),
-        (org.whatsapp, json!({ "price": "1.5", "price_unit": "EUR" })),
-        (org.whatsapp, json!({ "price": "2", "price_unit": "EGP" })),
+        (org.whatsapp, json!({ "price": "1.5", "currency": "EUR" })),
+        (org.whatsapp, json!({ "price": "2", "currency": "EGP" })),
         (org.whatsapp, json!({})),
     ];
-    for (channel, metadata) in priced {
+    for (channel, pricing) in priced {
         insert(
             &app,
             &org,
             channel,
             "2026-11-02T10:00:00Z",
-            json!({ "metadata": metadata }),
+            json!({ "pricing": pricing }),
         )
         .await;
     }
@@ -539,7 +539,7 @@ async fn the_log_is_exported_row_by_row_in_the_organisations_time() {
     let org = app.org("a").await;
     let fields = json!({ "address": "+201001234567", "sender_id": org.people.agent, "request_id": "=1", "status": "failed",
         "error_code": "30007", "error_message": "blocked, by the \"carrier\"", "sent_at": "2026-11-02T23:31:00Z",
-        "failed_at": "2026-11-02T23:32:00Z", "metadata": { "price": "-0.01", "price_unit": "USD", "segments": 2 } });
+        "failed_at": "2026-11-02T23:32:00Z", "pricing": { "price": "-0.01", "currency": "USD", "segments": 2 } });
     let late = insert(&app, &org, org.sms, "2026-11-02T23:30:00Z", fields).await;
     let inbound = json!({ "direction": "inbound", "status": "received" });
     let early = insert(&app, &org, org.sms, "2026-11-02T22:00:00Z", inbound).await;

@@ -20,6 +20,9 @@ fn date(at: DateTime<Utc>) -> String {
     at.format("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
+/// What one message costs; Twilio writes charges as negative numbers.
+const PRICE: &str = "-0.00750";
+
 /// A message as the API shows it.
 pub(super) fn describe(message: &Message) -> Value {
     let Some(extra) = &message.twilio else {
@@ -42,7 +45,8 @@ pub(super) fn describe(message: &Message) -> Value {
         "direction": extra.direction,
         "error_code": message.error_code,
         "error_message": message.error_code.map(message_for),
-        "price": null,
+        // Known some time after the message has gone out.
+        "price": extra.date_sent.map(|_| PRICE),
         "price_unit": "USD",
         "date_created": date(message.at),
         "date_updated": date(message.updated_at),
