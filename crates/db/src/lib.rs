@@ -24,6 +24,7 @@ pub mod conversations;
 mod error;
 pub mod idempotency;
 pub mod identity;
+pub mod import;
 pub mod ingest;
 pub mod ledger;
 pub mod media;
