@@ -7,6 +7,7 @@ mod changes;
 mod cli;
 mod crash;
 mod documents;
+mod import;
 mod inbound;
 mod inbound_kinds;
 mod migrations;
