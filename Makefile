@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help demo test lint fmt bench-ingest clean-demo setup
+.PHONY: help demo test lint fmt bench-ingest bench-import clean-demo setup
 
 # rustup puts itself here; a shell that was open before does not look there.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -28,6 +28,9 @@ fmt: ## formats the Rust code
 
 bench-ingest: setup ## measures how many webhooks a second are stored
 	cargo run --release -p wasel-bench -- ingest
+
+bench-import: setup ## measures how many old rows a second are moved in
+	cargo run --release -p wasel-bench -- import
 
 clean-demo: ## removes the data of the demo
 	rm -rf wasel-demo-data

@@ -97,7 +97,7 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 /// Builds the server as it ships and returns its program.
-async fn build() -> Result<PathBuf> {
+pub async fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--release", "-p", "wasel-server"])

@@ -3,6 +3,7 @@
 mod baseline_tx;
 mod children;
 mod cpu;
+mod import;
 mod ingest;
 mod load;
 mod raw_group;
@@ -25,6 +26,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Command {
     /// Webhooks in: the server against a transaction per message and against the database's own limit.
     Ingest(ingest::Args),
+    /// Old tables in: `wasel import` against a plain COPY.
+    Import(import::Args),
     /// The server of the baseline; `ingest` starts it.
     #[command(hide = true)]
     BaselineTx(baseline_tx::Args),
@@ -38,6 +41,7 @@ fn main() -> Result<()> {
         .block_on(async {
             match command {
                 Command::Ingest(args) => ingest::run(args).await,
+                Command::Import(args) => import::run(args).await,
                 Command::BaselineTx(args) => baseline_tx::run(args).await,
             }
         })

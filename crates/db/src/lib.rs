@@ -26,6 +26,7 @@ mod error;
 pub mod failures;
 pub mod idempotency;
 pub mod identity;
+pub mod import;
 pub mod ingest;
 pub mod ledger;
 pub mod media;

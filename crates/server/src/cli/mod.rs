@@ -3,6 +3,7 @@
 pub mod apply;
 mod config;
 mod demo;
+mod import;
 mod keys;
 mod migrate;
 mod serve;
@@ -48,6 +49,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Declare organisations, users and channels from a file; safe to repeat.
     Apply(apply::Args),
+    /// Move the tables of an older messaging system into an organisation; safe to repeat, sends nothing.
+    Import(import::Args),
     /// Print an access token for a user.
     Token(token::Args),
     /// Add people and change passwords.
@@ -105,6 +108,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Simulate(args) => simulate::run(args).await,
             Command::Migrate(args) => migrate::run(config, args).await,
             Command::Apply(args) => apply::run(config, args).await,
+            Command::Import(args) => import::run(config, args).await,
             Command::Token(args) => token::run(config, args).await,
             Command::User(command) => user::run(config, command).await,
             Command::Webhooks(command) => webhooks::run(config, command).await,

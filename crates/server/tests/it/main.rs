@@ -9,6 +9,7 @@ mod crash;
 mod documents;
 mod email;
 mod functions;
+mod import;
 mod inbound;
 mod inbound_kinds;
 mod migrations;
