@@ -97,7 +97,7 @@ mod tests {
     fn a_message_resource_tells_status_price_and_segments() {
         let body = json!({ "status": "undelivered", "error_code": 30003, "error_message": "Unreachable",
             "price": "-0.00750", "price_unit": "USD", "num_segments": "2",
-            "date_sent": "Tue, 11 Nov 2026 20:30:00 +0000" });
+            "date_sent": "Wed, 11 Nov 2026 20:30:00 +0000" });
         let found = looked_up(&body, "SM1").unwrap();
         assert_eq!(found.status.status, MessageStatus::Failed);
         assert_eq!(found.status.error.unwrap().code, "30003");
