@@ -143,8 +143,9 @@ impl Seen {
         external_ids: &[&str],
     ) -> Result<Vec<Outcome>> {
         let stored: Vec<String> = sqlx::query_scalar(
-            "SELECT r.external_id FROM unnest($4::text[]) AS n(external_id)
-             JOIN external_refs r ON r.org_id = $1 AND r.source = $2 AND r.kind = $3 AND r.external_id = n.external_id",
+            "SELECT n.external_id FROM unnest($4::text[]) AS n(external_id)
+             CROSS JOIN LATERAL (SELECT FROM external_refs r WHERE r.org_id = $1 AND r.source = $2 AND r.kind = $3
+                 AND r.external_id = n.external_id LIMIT 1) r",
         )
         .bind(target.org)
         .bind(&target.source)
@@ -191,9 +192,10 @@ async fn moved_conversations(
     for (kind, external_ids) in asked {
         let external_ids: Vec<&str> = external_ids.into_iter().collect();
         let rows: Vec<(String, Uuid)> = sqlx::query_as(
-            "SELECT r.external_id, c.channel_id FROM unnest($4::text[]) AS n(external_id)
-             JOIN external_refs r ON r.org_id = $1 AND r.source = $2 AND r.kind = $3 AND r.external_id = n.external_id
-             JOIN conversations c ON c.org_id = r.org_id AND c.id = r.row_id",
+            "SELECT n.external_id, c.channel_id FROM unnest($4::text[]) AS n(external_id)
+             CROSS JOIN LATERAL (SELECT r.row_id FROM external_refs r WHERE r.org_id = $1 AND r.source = $2
+                 AND r.kind = $3 AND r.external_id = n.external_id LIMIT 1) r
+             CROSS JOIN LATERAL (SELECT c.channel_id FROM conversations c WHERE c.org_id = $1 AND c.id = r.row_id LIMIT 1) c",
         )
         .bind(target.org)
         .bind(&target.source)

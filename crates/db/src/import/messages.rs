@@ -241,8 +241,9 @@ pub(super) async fn known_provider_ids(
         return Ok(HashSet::new());
     }
     let rows: Vec<(Uuid, String)> = sqlx::query_as(
-        "SELECT m.channel_id, m.provider_message_id FROM unnest($2::uuid[], $3::text[]) AS n(channel_id, provider_id)
-         JOIN messages m ON m.org_id = $1 AND m.channel_id = n.channel_id AND m.provider_message_id = n.provider_id",
+        "SELECT n.channel_id, n.provider_id FROM unnest($2::uuid[], $3::text[]) AS n(channel_id, provider_id)
+         CROSS JOIN LATERAL (SELECT FROM messages m WHERE m.org_id = $1 AND m.channel_id = n.channel_id
+             AND m.provider_message_id = n.provider_id LIMIT 1) m",
     )
     .bind(org)
     .bind(&channels)

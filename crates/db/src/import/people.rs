@@ -263,8 +263,10 @@ async fn find_or_insert_contacts(
     let kinds: Vec<&str> = people.iter().map(|p| p.identity.kind.as_str()).collect();
     let values: Vec<&str> = people.iter().map(|p| p.identity.value.as_str()).collect();
     let known: Vec<(i64, Uuid)> = sqlx::query_as(
+        // LATERAL with a LIMIT keeps the planner from turning the loop around, which it does while the tables are empty.
         "SELECT n.ord, i.contact_id FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS n(kind, value, ord)
-         JOIN contact_identities i ON i.org_id = $1 AND i.kind = n.kind AND i.value = n.value",
+         CROSS JOIN LATERAL (SELECT i.contact_id FROM contact_identities i
+             WHERE i.org_id = $1 AND i.kind = n.kind AND i.value = n.value LIMIT 1) i",
     )
     .bind(org)
     .bind(&kinds)
@@ -385,8 +387,9 @@ async fn find_or_insert_conversations(
         let rows: Vec<(i64, Uuid, Option<String>)> = sqlx::query_as(
             "SELECT n.ord, c.id, c.customer_name
              FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS n(channel_id, contact_id, ord)
-             JOIN conversations c ON c.org_id = $1 AND c.contact_id = n.contact_id AND c.channel_id = n.channel_id
-                 AND c.group_id IS NULL",
+             CROSS JOIN LATERAL (SELECT c.id, c.customer_name FROM conversations c
+                 WHERE c.org_id = $1 AND c.contact_id = n.contact_id AND c.channel_id = n.channel_id
+                   AND coalesce(c.group_id, '') = '' LIMIT 1) c",
         )
         .bind(org)
         .bind(&channels)
@@ -428,7 +431,8 @@ async fn find_or_insert_conversations(
              SELECT $1, n.id, n.channel_id, n.contact_id, coalesce(n.phone, p.phone_number), coalesce(n.name, p.name), n.at, n.at
              FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[])
                  AS n(id, channel_id, contact_id, phone, name, at)
-             JOIN contacts p ON p.org_id = $1 AND p.id = n.contact_id
+             CROSS JOIN LATERAL (SELECT p.phone_number, p.name FROM contacts p
+                 WHERE p.org_id = $1 AND p.id = n.contact_id LIMIT 1) p
              ON CONFLICT DO NOTHING RETURNING id",
         )
         .bind(org)

@@ -125,11 +125,12 @@ impl Threads {
     ) -> Result<()> {
         type Row = (String, Uuid, Uuid, Uuid, Option<String>, Option<String>);
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT r.external_id, c.id, c.contact_id, c.channel_id, coalesce(c.phone_number, p.email), c.customer_name
+            "SELECT n.external_id, c.id, c.contact_id, c.channel_id, coalesce(c.phone_number, p.email), c.customer_name
              FROM unnest($4::text[]) AS n(external_id)
-             JOIN external_refs r ON r.org_id = $1 AND r.source = $2 AND r.kind = $3 AND r.external_id = n.external_id
-             JOIN conversations c ON c.org_id = r.org_id AND c.id = r.row_id
-             JOIN contacts p ON p.org_id = c.org_id AND p.id = c.contact_id",
+             CROSS JOIN LATERAL (SELECT r.row_id FROM external_refs r WHERE r.org_id = $1 AND r.source = $2
+                 AND r.kind = $3 AND r.external_id = n.external_id LIMIT 1) r
+             CROSS JOIN LATERAL (SELECT c.* FROM conversations c WHERE c.org_id = $1 AND c.id = r.row_id LIMIT 1) c
+             CROSS JOIN LATERAL (SELECT p.email FROM contacts p WHERE p.org_id = $1 AND p.id = c.contact_id LIMIT 1) p",
         )
         .bind(target.org)
         .bind(&target.source)

@@ -844,6 +844,15 @@ async fn files_of_every_format_hold_the_same_rows() {
     );
     let ours = install.refused("a", &install.db.url(), &[]);
     assert!(ours.contains("a Wasel database already"), "{ours}");
+    // Old tables that were moved aside in the same database.
+    let aside = "CREATE SCHEMA old; SET search_path = old; CREATE TABLE message_logs (id text, recipient text, message_type text, sent_at text);
+        INSERT INTO message_logs VALUES ('1', '01012345678', 'sms', '2024-01-01'); RESET search_path";
+    sqlx::raw_sql(aside)
+        .execute(&mut install.db.connect().await)
+        .await
+        .unwrap();
+    let report = install.import("a", &install.db.url(), &["--schema", "old"]);
+    assert_moved(&report, "message_logs", 1, 1);
     let nowhere = install.refused("a", "postgres://user:hunter2secret@127.0.0.1:1/x", &[]);
     assert!(!nowhere.contains("hunter2secret"), "{nowhere}");
 }
