@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use wasel_config::Config;
 use wasel_simulator::{
-    CustomerSend, MetaNumber, Simulator, TwilioAccount, TwilioChannel, TwilioNumber,
+    CustomerEmail, CustomerSend, Mailbox, MetaNumber, Simulator, TwilioAccount, TwilioChannel,
+    TwilioNumber,
 };
 
 use super::apply::{self, Declaration};
@@ -37,6 +38,10 @@ const VERIFY_TOKEN: &str = "demo-verify-token";
 const ACCOUNT_SID: &str = "AC00000000000000000000000000000000";
 const AUTH_TOKEN: &str = "demo-auth-token";
 const SMS_NUMBER: &str = "+15005550006";
+const MAILBOX: &str = "demo@shop.example";
+const MAIL_USER: &str = "demo";
+const MAIL_PASSWORD: &str = "demo-mail-password";
+const MAIL_SECRET: &str = "demo-mail-secret";
 
 const SEED: [(&str, &str, &[&str]); 4] = [
     (
@@ -94,8 +99,8 @@ pub async fn run(mut config: Config, args: Args) -> Result<()> {
         simulator_url: simulator.base_url().to_owned(),
     };
     let running = app::start(config, Some(access)).await?;
-    let declared: Declaration =
-        toml::from_str(&declaration()).context("the demo's own declaration")?;
+    let declared: Declaration = toml::from_str(&declaration(&simulator.world().mail_server().smtp))
+        .context("the demo's own declaration")?;
     apply::apply(&running.foundation(), &declared).await?;
     running.state.registry.reload().await?;
     let base = format!("http://{}", running.address);
@@ -106,7 +111,7 @@ pub async fn run(mut config: Config, args: Args) -> Result<()> {
         "Sign in   {EMAIL} / {PASSWORD}   (the page does it for you)"
     ));
     print(&format!(
-        "Providers {}/sim   (simulated Meta and Twilio)",
+        "Providers {}/sim   (simulated Meta, Twilio and mail server)",
         simulator.base_url()
     ));
     print("Stop      Ctrl-C");
@@ -116,7 +121,7 @@ pub async fn run(mut config: Config, args: Args) -> Result<()> {
     Ok(())
 }
 
-fn declaration() -> String {
+fn declaration(mail_server: &str) -> String {
     format!(
         r#"
 [[organizations]]
@@ -144,6 +149,12 @@ name = "SMS"
 account_sid = "{ACCOUNT_SID}"
 auth_token = "{AUTH_TOKEN}"
 from = "{SMS_NUMBER}"
+[[organizations.channels]]
+kind = "email"
+name = "E-mail"
+from = "Wasel demo <{MAILBOX}>"
+smtp_url = "smtp://{MAIL_USER}:{MAIL_PASSWORD}@{mail_server}"
+webhook_secret = "{MAIL_SECRET}"
 "#
     )
 }
@@ -175,6 +186,13 @@ async fn seed(simulator: &Simulator, running: &app::Running, base: &str) -> Resu
         messaging_services: Vec::new(),
         contents: Vec::new(),
     })?;
+    world.register_mailbox(Mailbox {
+        address: MAILBOX.to_owned(),
+        user: MAIL_USER.to_owned(),
+        password: MAIL_PASSWORD.to_owned(),
+        webhook_url: format!("{base}/api/webhooks/email"),
+        webhook_secret: MAIL_SECRET.to_owned(),
+    })?;
     let mut settings = world.settings();
     // Slow enough to watch the ticks change.
     settings.delivered_after_ms = Some(700);
@@ -198,5 +216,13 @@ async fn seed(simulator: &Simulator, running: &app::Running, base: &str) -> Resu
             world.send_as_customer(send)?;
         }
     }
+    world.send_email(CustomerEmail {
+        mailbox: MAILBOX.to_owned(),
+        from: "layla@customer.example".to_owned(),
+        name: "ليلى حسن".to_owned(),
+        subject: "استفسار عن الفاتورة".to_owned(),
+        text: "مرحباً، لم تصلني فاتورة هذا الشهر بعد.".to_owned(),
+        ..CustomerEmail::default()
+    })?;
     Ok(())
 }
