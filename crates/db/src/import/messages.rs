@@ -243,7 +243,8 @@ pub(super) async fn known_provider_ids(
     let rows: Vec<(Uuid, String)> = sqlx::query_as(
         "SELECT n.channel_id, n.provider_id FROM unnest($2::uuid[], $3::text[]) AS n(channel_id, provider_id)
          CROSS JOIN LATERAL (SELECT FROM messages m WHERE m.org_id = $1 AND m.channel_id = n.channel_id
-             AND m.provider_message_id = n.provider_id LIMIT 1) m",
+             AND m.provider_message_id BETWEEN n.provider_id AND n.provider_id
+             ORDER BY m.provider_message_id LIMIT 1) m",
     )
     .bind(org)
     .bind(&channels)

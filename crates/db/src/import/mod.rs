@@ -78,9 +78,11 @@ impl Importer {
         sqlx::raw_sql(
             "SET search_path = public; SET ROLE service_role; SET wasel.importing = 'on';
              SET synchronous_commit = off; SET work_mem = '64MB'; SET jit = off; SET client_min_messages = warning;
-             -- Every join is a batch against an index; a planner that has only seen empty tables would scan them.
-             SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-             SET plan_cache_mode = force_generic_plan; SET lock_timeout = '30s'",
+             -- Every join is a batch against an index. For a tenant that is new to its statistics the planner takes any
+             -- index that begins with org_id for as good as another and reads all of the tenant's rows for each row of a
+             -- batch. So the look-ups ask for an order that only the right index has, and sorting is out of the question.
+             SET enable_sort = off;
+             SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET lock_timeout = '30s'",
         )
         .execute(&mut connection)
         .await?;

@@ -263,10 +263,10 @@ async fn find_or_insert_contacts(
     let kinds: Vec<&str> = people.iter().map(|p| p.identity.kind.as_str()).collect();
     let values: Vec<&str> = people.iter().map(|p| p.identity.value.as_str()).collect();
     let known: Vec<(i64, Uuid)> = sqlx::query_as(
-        // LATERAL with a LIMIT keeps the planner from turning the loop around, which it does while the tables are empty.
+        // BETWEEN and ORDER BY name the index: see `Importer::begin`.
         "SELECT n.ord, i.contact_id FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS n(kind, value, ord)
          CROSS JOIN LATERAL (SELECT i.contact_id FROM contact_identities i
-             WHERE i.org_id = $1 AND i.kind = n.kind AND i.value = n.value LIMIT 1) i",
+             WHERE i.org_id = $1 AND i.kind = n.kind AND i.value BETWEEN n.value AND n.value ORDER BY i.value LIMIT 1) i",
     )
     .bind(org)
     .bind(&kinds)
@@ -388,8 +388,9 @@ async fn find_or_insert_conversations(
             "SELECT n.ord, c.id, c.customer_name
              FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS n(channel_id, contact_id, ord)
              CROSS JOIN LATERAL (SELECT c.id, c.customer_name FROM conversations c
-                 WHERE c.org_id = $1 AND c.contact_id = n.contact_id AND c.channel_id = n.channel_id
-                   AND coalesce(c.group_id, '') = '' LIMIT 1) c",
+                 WHERE c.org_id = $1 AND c.contact_id BETWEEN n.contact_id AND n.contact_id
+                   AND c.channel_id BETWEEN n.channel_id AND n.channel_id AND coalesce(c.group_id, '') = ''
+                 ORDER BY c.contact_id, c.channel_id LIMIT 1) c",
         )
         .bind(org)
         .bind(&channels)
@@ -432,7 +433,7 @@ async fn find_or_insert_conversations(
              FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[])
                  AS n(id, channel_id, contact_id, phone, name, at)
              CROSS JOIN LATERAL (SELECT p.phone_number, p.name FROM contacts p
-                 WHERE p.org_id = $1 AND p.id = n.contact_id LIMIT 1) p
+                 WHERE p.org_id = $1 AND p.id BETWEEN n.contact_id AND n.contact_id ORDER BY p.id LIMIT 1) p
              ON CONFLICT DO NOTHING RETURNING id",
         )
         .bind(org)

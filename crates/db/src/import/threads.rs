@@ -129,8 +129,10 @@ impl Threads {
              FROM unnest($4::text[]) AS n(external_id)
              CROSS JOIN LATERAL (SELECT r.row_id FROM external_refs r WHERE r.org_id = $1 AND r.source = $2
                  AND r.kind = $3 AND r.external_id = n.external_id LIMIT 1) r
-             CROSS JOIN LATERAL (SELECT c.* FROM conversations c WHERE c.org_id = $1 AND c.id = r.row_id LIMIT 1) c
-             CROSS JOIN LATERAL (SELECT p.email FROM contacts p WHERE p.org_id = $1 AND p.id = c.contact_id LIMIT 1) p",
+             CROSS JOIN LATERAL (SELECT c.* FROM conversations c WHERE c.org_id = $1 AND c.id BETWEEN r.row_id AND r.row_id
+                 ORDER BY c.id LIMIT 1) c
+             CROSS JOIN LATERAL (SELECT p.email FROM contacts p WHERE p.org_id = $1 AND p.id BETWEEN c.contact_id AND c.contact_id
+                 ORDER BY p.id LIMIT 1) p",
         )
         .bind(target.org)
         .bind(&target.source)
