@@ -25,14 +25,32 @@ LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     -- A message without an attempt of ours (imported, logged by somebody's SQL) gets one when it is first spoken of.
+    -- Whoever logged it may not have known which of several numbers sent it: any channel of the same kind will do.
     INSERT INTO message_attempts (org_id, id, message_id, channel_id, provider_message_id, status, created_at, accepted_at)
-    SELECT DISTINCT m.org_id, m.id, m.id, m.channel_id, m.provider_message_id, m.status, m.created_at, m.created_at
+    SELECT DISTINCT e.org_id, m.id, m.id, e.channel_id, e.provider_message_id, m.status, m.created_at, m.created_at
     FROM unnest(orgs, channels, provider_ids) AS e(org_id, channel_id, provider_message_id)
-    JOIN messages m ON m.org_id = e.org_id AND m.channel_id = e.channel_id
-        AND m.provider_message_id = e.provider_message_id
-    WHERE m.direction = 'outbound' AND NOT EXISTS (
-        SELECT FROM message_attempts t WHERE t.org_id = m.org_id AND t.message_id = m.id)
+    CROSS JOIN LATERAL (
+        SELECT m.id, m.status, m.created_at
+        FROM channels here
+        JOIN channels c ON c.org_id = here.org_id AND c.kind = here.kind
+        JOIN messages m ON m.org_id = c.org_id AND m.channel_id = c.id AND m.provider_message_id = e.provider_message_id
+        WHERE here.org_id = e.org_id AND here.id = e.channel_id AND m.direction = 'outbound' AND NOT EXISTS (
+            SELECT FROM message_attempts t WHERE t.org_id = m.org_id AND t.message_id = m.id)
+        ORDER BY c.id = e.channel_id DESC LIMIT 1) m
+    WHERE NOT EXISTS (
+        SELECT FROM message_attempts t WHERE t.org_id = e.org_id AND t.channel_id = e.channel_id
+            AND t.provider_message_id = e.provider_message_id)
     ON CONFLICT DO NOTHING;
+    -- In one order, and before the look for newer attempts: a retry that is being claimed this moment is seen then.
+    PERFORM FROM messages m
+    WHERE (m.org_id, m.id) IN (
+        SELECT t.org_id, t.message_id FROM unnest(orgs, channels, provider_ids) AS e(org_id, channel_id, provider_message_id)
+        JOIN message_attempts t ON t.org_id = e.org_id AND t.channel_id = e.channel_id
+            AND t.provider_message_id = e.provider_message_id
+        UNION
+        SELECT t.org_id, t.message_id FROM unnest(orgs, attempt_ids) AS e(org_id, id)
+        JOIN message_attempts t ON t.org_id = e.org_id AND t.id = e.id)
+    ORDER BY m.org_id, m.id FOR NO KEY UPDATE;
     RETURN QUERY
     WITH event AS (
         SELECT e.*, a.attempt, a.message_id

@@ -37,11 +37,12 @@ CREATE POLICY members_read ON notifications FOR SELECT TO authenticated USING (
         OR channel_id = ANY ((SELECT wasel.channel_scope())::uuid[])));
 CALL wasel.stream('notifications');
 
--- What to do when a message fails: the channels still to be tried, and what was asked for.
+-- What to do when a message fails: the channels still to be tried, and what was asked for. Sealed, so that nobody but the
+-- server reads the recipient and the text here, or makes it send by a channel they may not use.
 CREATE TABLE IF NOT EXISTS message_fallbacks (
     org_id     uuid        NOT NULL,
     message_id uuid        NOT NULL,
-    request    jsonb       NOT NULL,
+    sealed     bytea       NOT NULL,
     -- A failure later than this is too late for another channel.
     expires_at timestamptz NOT NULL,
     PRIMARY KEY (org_id, message_id),
@@ -49,16 +50,19 @@ CREATE TABLE IF NOT EXISTS message_fallbacks (
 );
 CREATE INDEX IF NOT EXISTS message_fallbacks_age ON message_fallbacks (expires_at);
 CALL wasel.protect('message_fallbacks', ARRAY['owner', 'admin', 'agent']);
+REVOKE SELECT, UPDATE, DELETE ON message_fallbacks FROM authenticated;
 
 -- Messages that failed and that nobody has followed up yet. A job takes them: next channel, or a notification.
 CREATE TABLE IF NOT EXISTS message_failures (
     org_id     uuid        NOT NULL,
     message_id uuid        NOT NULL,
     failed_at  timestamptz NOT NULL DEFAULT now(),
+    -- Put off while somebody works on it.
+    due_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (org_id, message_id),
     FOREIGN KEY (org_id, message_id) REFERENCES messages (org_id, id) ON DELETE CASCADE
 );
-CREATE INDEX IF NOT EXISTS message_failures_age ON message_failures (failed_at);
+CREATE INDEX IF NOT EXISTS message_failures_due ON message_failures (due_at);
 CALL wasel.protect('message_failures', '{}');
 REVOKE ALL ON message_failures FROM authenticated;
 

@@ -13,6 +13,15 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
             'cancelled']) s WHERE s = lower(word)) END
 $$;
 
+-- Mexico dropped the 1 after its country code, Brazil put a 9 before its mobiles; ids of older WhatsApp accounts keep the
+-- old form. The same rule as wasel_domain::phone.
+CREATE OR REPLACE FUNCTION wasel.as_dialled_today(number text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN number ~ '^\+521\d{10}$' THEN '+52' || substr(number, 5)
+        WHEN number ~ '^\+55\d{2}[6-9]\d{7}$' THEN substr(number, 1, 5) || '9' || substr(number, 6)
+        ELSE number END
+$$;
+
 -- A number as SQL callers spell it, in E.164; NULL where it cannot be told. The API reads numbers with the phone
 -- library, which SQL has not: this knows `+`, `00`, and the national form of the countries listed.
 CREATE OR REPLACE FUNCTION wasel.e164(spelling text, region text) RETURNS text
@@ -28,6 +37,7 @@ DECLARE
                        WHEN 'SD' THEN '249' WHEN 'GB' THEN '44' END;
     found  text;
 BEGIN
+    -- The forms of WhatsApp ids older than Mexico's and Brazil's renumbering are today's numbers, as in the API.
     found := CASE
         WHEN plain ~ '^[^0-9]*\+' THEN '+' || digits
         WHEN digits LIKE '00%' THEN '+' || substr(digits, 3)
@@ -36,8 +46,15 @@ BEGIN
         WHEN digits LIKE '0%' THEN '+' || code || substr(digits, 2)
         WHEN length(digits) BETWEEN 8 AND 10 THEN '+' || code || digits
     END;
-    RETURN CASE WHEN found ~ '^\+[1-9]\d{6,14}$' THEN found END;
+    RETURN CASE WHEN found ~ '^\+[1-9]\d{6,14}$' THEN wasel.as_dialled_today(found) END;
 END $$;
+
+-- Numbers kept in an old form find their person by the new one. Where both are known, a person has to merge them.
+SET ROLE service_role;
+UPDATE contact_identities i SET value = wasel.as_dialled_today(i.value)
+WHERE i.kind = 'phone' AND i.value <> wasel.as_dialled_today(i.value) AND NOT EXISTS (
+    SELECT FROM contact_identities o WHERE o.org_id = i.org_id AND o.kind = 'phone' AND o.value = wasel.as_dialled_today(i.value));
+RESET ROLE;
 
 -- The tenant of a row whose writer named none: the caller's, else the only one there is.
 CREATE OR REPLACE FUNCTION wasel.default_org() RETURNS uuid
@@ -140,7 +157,8 @@ BEGIN
             RAISE EXCEPTION 'message_type: this organisation has no % channel', medium USING ERRCODE = 'foreign_key_violation';
         END IF;
         IF medium = 'email' THEN
-            goes_to := nullif(lower(btrim(recipient)), '');
+            -- As strict as wasel_domain::email.
+            goes_to := substring(lower(btrim(recipient)) FROM '^[^[:space:][:cntrl:]<>(),;:\\"\[\]@]{1,64}@[^[:space:][:cntrl:]<>(),;:\\"\[\]@.-][^[:space:][:cntrl:]<>(),;:\\"\[\]@]*\.[^[:space:][:cntrl:]<>(),;:\\"\[\]@.-]+$');
         ELSE
             SELECT wasel.e164(recipient, o.region) INTO goes_to FROM organizations o WHERE o.id = tenant;
         END IF;
@@ -168,11 +186,15 @@ BEGIN
         (f ->> 'delivered_at')::timestamptz, (f ->> 'read_at')::timestamptz,
         coalesce((f ->> 'failed_at')::timestamptz, CASE state WHEN 'failed' THEN happened END));
     UPDATE conversations v SET
-        last_message = left(coalesce(body_text, '[' || type_word || ']'), 200), last_message_at = happened,
-        last_direction = way, updated_at = now(),
+        last_message = CASE WHEN newest THEN left(coalesce(body_text, '[' || type_word || ']'), 200) ELSE v.last_message END,
+        last_message_at = greatest(v.last_message_at, happened),
+        last_direction = CASE WHEN newest THEN way ELSE v.last_direction END,
         unread_count = v.unread_count + CASE way WHEN 'inbound' THEN 1 ELSE 0 END,
-        last_inbound_at = CASE way WHEN 'inbound' THEN greatest(v.last_inbound_at, happened) ELSE v.last_inbound_at END
-    WHERE v.org_id = tenant AND v.id = thread AND coalesce(v.last_message_at, '-infinity') <= happened;
+        last_inbound_at = CASE way WHEN 'inbound' THEN greatest(v.last_inbound_at, happened) ELSE v.last_inbound_at END,
+        updated_at = now()
+    FROM (SELECT coalesce(o.last_message_at, '-infinity') <= happened AS newest FROM conversations o
+          WHERE o.org_id = tenant AND o.id = thread) n
+    WHERE v.org_id = tenant AND v.id = thread;
     EXECUTE format('SELECT to_jsonb(s) FROM messages m CROSS JOIN LATERAL wasel.%I(m) s WHERE m.org_id = $1 AND m.id = $2',
         TG_TABLE_NAME) INTO shape USING tenant, row_id;
     RETURN jsonb_populate_record(NEW, shape);
@@ -189,6 +211,8 @@ DECLARE
     sid     text;
     state   text;
     happened timestamptz;
+    told    text;
+    waiting outbox;
     shape   jsonb;
 BEGIN
     SELECT coalesce(jsonb_object_agg(n.key, n.value), '{}') INTO changed
@@ -211,6 +235,23 @@ BEGIN
     IF sid IS NOT NULL AND m.provider_message_id IS NOT NULL THEN
         RAISE EXCEPTION 'external_id: cannot be changed once it is known' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF changed ? 'status' AND m.direction = 'outbound' THEN
+        state := wasel.message_status(changed ->> 'status');
+        IF state IS NULL THEN
+            RAISE EXCEPTION 'status: % is no status of a message', changed ->> 'status' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    END IF;
+    IF sid IS NOT NULL OR wasel.status_rank(state) > wasel.status_rank('unknown') THEN
+        -- Whoever says how it ended has sent it, or does not want it sent.
+        SELECT * INTO waiting FROM outbox o WHERE o.org_id = m.org_id AND o.message_id = m.id FOR UPDATE;
+        IF waiting.leased_until IS NOT NULL THEN
+            RAISE EXCEPTION 'status: the message is being sent this moment' USING ERRCODE = 'object_in_use';
+        END IF;
+        DELETE FROM outbox o WHERE o.org_id = m.org_id AND o.message_id = m.id;
+        UPDATE message_attempts t SET provider_message_id = sid WHERE sid IS NOT NULL AND t.org_id = m.org_id AND t.id = (
+            SELECT a.id FROM message_attempts a WHERE a.org_id = m.org_id AND a.message_id = m.id
+                AND a.provider_message_id IS NULL ORDER BY a.id DESC LIMIT 1);
+    END IF;
     UPDATE messages SET
         provider_message_id = coalesce(provider_message_id, sid),
         body = CASE WHEN changed ?| ARRAY['content', 'message_content', 'message_body']
@@ -226,21 +267,20 @@ BEGIN
         delivered_at = least(delivered_at, (changed ->> 'delivered_at')::timestamptz),
         read_at = least(read_at, (changed ->> 'read_at')::timestamptz),
         failed_at = least(failed_at, (changed ->> 'failed_at')::timestamptz),
-        error_code = coalesce(changed ->> 'error_code', error_code),
-        error_message = coalesce(changed ->> 'error_message', error_message),
+        error_code = CASE WHEN changed ? 'error_code' THEN changed ->> 'error_code' ELSE error_code END,
+        error_message = CASE WHEN changed ? 'error_message' THEN changed ->> 'error_message' ELSE error_message END,
         updated_at = now()
     WHERE org_id = m.org_id AND id = m.id RETURNING provider_message_id INTO sid;
-    IF changed ? 'status' AND m.direction = 'outbound' THEN
-        state := wasel.message_status(changed ->> 'status');
-        IF state IS NULL THEN
-            RAISE EXCEPTION 'status: % is no status of a message', changed ->> 'status' USING ERRCODE = 'invalid_parameter_value';
-        END IF;
+    IF state IS NOT NULL THEN
         happened := coalesce((f ->> (CASE state WHEN 'sent' THEN 'sent_at' WHEN 'delivered' THEN 'delivered_at'
             WHEN 'read' THEN 'read_at' WHEN 'failed' THEN 'failed_at' END))::timestamptz, now());
         IF sid IS NOT NULL THEN
-            PERFORM wasel.advance_status(ARRAY[wasel.uuid7()], ARRAY[m.org_id], ARRAY[m.channel_id], ARRAY[sid],
+            SELECT s.outcome INTO told FROM wasel.advance_status(ARRAY[wasel.uuid7()], ARRAY[m.org_id], ARRAY[m.channel_id], ARRAY[sid],
                 ARRAY[NULL::uuid], ARRAY[state], ARRAY[happened], ARRAY[jsonb_strip_nulls(jsonb_build_object(
-                    'provider_message_id', sid, 'error_code', f -> 'error_code', 'error_message', f -> 'error_message'))::text]);
+                    'provider_message_id', sid, 'error_code', f -> 'error_code', 'error_message', f -> 'error_message'))::text]) s;
+            IF told = 'unknown' THEN
+                RAISE EXCEPTION 'external_id: another attempt at this message has a different one' USING ERRCODE = 'invalid_parameter_value';
+            END IF;
         ELSE
             -- The provider has not named it, so no callback can speak of it either.
             UPDATE messages SET status = state,
@@ -274,7 +314,7 @@ CREATE OR REPLACE TRIGGER write_update INSTEAD OF UPDATE ON whatsapp_messages FO
 CREATE OR REPLACE TRIGGER write_delete INSTEAD OF DELETE ON whatsapp_messages FOR EACH ROW EXECUTE FUNCTION wasel.delete_message_row();
 GRANT INSERT, UPDATE, DELETE ON message_logs, whatsapp_messages TO authenticated, service_role;
 
--- Templates by the document's name (S4.4). What a tenant inserts is its own, whatever org_id says; the policies refuse the rest.
+-- Templates by the document's name (S4.4). A row without org_id is the caller's own; the policies refuse other tenants'.
 CREATE OR REPLACE FUNCTION wasel.write_template_row() RETURNS trigger
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
@@ -289,7 +329,10 @@ BEGIN
             NEW.media_url, coalesce(NEW.is_active, true), coalesce(NEW.created_by, auth.uid()))
         RETURNING * INTO saved;
     ELSE
-        UPDATE templates SET name = NEW.name, description = NEW.description, category = NEW.category,
+        IF NEW.id IS DISTINCT FROM OLD.id OR NEW.org_id IS DISTINCT FROM OLD.org_id THEN
+            RAISE EXCEPTION 'id and org_id: cannot be changed' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        UPDATE templates SET usage_count = NEW.usage_count, last_used_at = NEW.last_used_at, name = NEW.name, description = NEW.description, category = NEW.category,
             message_template = NEW.message_template, variables = NEW.variables, media_type = NEW.media_type,
             media_url = NEW.media_url, is_active = NEW.is_active
         WHERE org_id = OLD.org_id AND id = OLD.id RETURNING * INTO saved;

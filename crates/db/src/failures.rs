@@ -2,8 +2,9 @@
 //!
 //! A trigger notes every message that becomes `failed` (migration 0011), whoever's statement moved it.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 use wasel_domain::{MessageId, OrgId};
@@ -13,8 +14,8 @@ use crate::{Result, SystemTx};
 /// What to do should the message fail.
 #[derive(Clone, Debug)]
 pub struct NewFallback {
-    /// What the follow-up needs to know; the caller's own shape.
-    pub request: Value,
+    /// What the follow-up needs to know, sealed for this organisation and message.
+    pub sealed: Vec<u8>,
     /// A failure after this is too late to follow up.
     pub expires_at: DateTime<Utc>,
 }
@@ -29,13 +30,14 @@ pub struct Failure {
     pub channel_kind: String,
     /// BCP 47, of the organisation.
     pub locale: String,
+    /// Who sent it, if they are still a member.
     pub sender_id: Option<Uuid>,
     pub customer_name: Option<String>,
     pub address: Option<String>,
     pub error_code: Option<String>,
     pub error_message: Option<String>,
-    /// [`NewFallback::request`], while it is not too late.
-    pub fallback: Option<Value>,
+    /// [`NewFallback::sealed`], while it is not too late.
+    pub fallback: Option<Vec<u8>>,
 }
 
 /// What a person is told about a failure.
@@ -54,30 +56,39 @@ pub async fn insert_fallback(
     fallback: &NewFallback,
 ) -> Result<()> {
     sqlx::query(
-        "INSERT INTO message_fallbacks (org_id, message_id, request, expires_at) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO message_fallbacks (org_id, message_id, sealed, expires_at) VALUES ($1, $2, $3, $4)",
     )
     .bind(org.0)
     .bind(message.0)
-    .bind(&fallback.request)
+    .bind(&fallback.sealed)
     .bind(fallback.expires_at)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// The oldest failures nobody else is following up, locked until the transaction ends.
-pub async fn lock_next(tx: &mut SystemTx, limit: i64) -> Result<Vec<Failure>> {
+/// Takes the oldest failures and puts them off by `lease`: nobody else takes them meanwhile, and a crash only delays
+/// them. No lock is kept, because what follows waits for other rows.
+pub async fn lock_next(tx: &mut SystemTx, limit: i64, lease: Duration) -> Result<Vec<Failure>> {
     Ok(sqlx::query_as(
-        "SELECT f.org_id, f.message_id, m.conversation_id, m.channel_id, c.kind AS channel_kind, o.locale, m.sender_id,
-             m.customer_name, m.address, m.error_code, m.error_message, b.request AS fallback
-         FROM message_failures f
+        "WITH taken AS (
+             UPDATE message_failures SET due_at = now() + make_interval(secs => $2)
+             WHERE (org_id, message_id) IN (
+                 SELECT org_id, message_id FROM message_failures WHERE due_at <= now()
+                 ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+             RETURNING org_id, message_id
+         )
+         SELECT f.org_id, f.message_id, m.conversation_id, m.channel_id, c.kind AS channel_kind, o.locale,
+             (SELECT p.id FROM profiles p WHERE p.org_id = m.org_id AND p.id = m.sender_id) AS sender_id,
+             m.customer_name, m.address, m.error_code, m.error_message, b.sealed AS fallback
+         FROM taken f
          JOIN messages m ON m.org_id = f.org_id AND m.id = f.message_id
          JOIN channels c ON c.org_id = m.org_id AND c.id = m.channel_id
          JOIN organizations o ON o.id = f.org_id
-         LEFT JOIN message_fallbacks b ON b.org_id = f.org_id AND b.message_id = f.message_id AND b.expires_at > now()
-         ORDER BY f.failed_at LIMIT $1 FOR UPDATE OF f SKIP LOCKED",
+         LEFT JOIN message_fallbacks b ON b.org_id = f.org_id AND b.message_id = f.message_id AND b.expires_at > now()",
     )
     .bind(limit)
+    .bind(lease.as_secs_f64())
     .fetch_all(&mut **tx)
     .await?)
 }
@@ -89,6 +100,12 @@ pub async fn settle(
     failure: &Failure,
     notice: Option<&FailureNotice<'_>>,
 ) -> Result<()> {
+    // The message first, as everybody does who changes or deletes it.
+    sqlx::query("SELECT FROM messages WHERE org_id = $1 AND id = $2 FOR KEY SHARE")
+        .bind(failure.org_id)
+        .bind(failure.message_id)
+        .execute(&mut **tx)
+        .await?;
     sqlx::query("DELETE FROM message_fallbacks WHERE org_id = $1 AND message_id = $2")
         .bind(failure.org_id)
         .bind(failure.message_id)

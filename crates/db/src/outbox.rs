@@ -271,6 +271,14 @@ pub async fn update_leases(
 
 /// Finds sends whose worker died: from now on they wait for the provider's callback, for `wait`.
 pub async fn mark_abandoned(tx: &mut SystemTx, wait: Duration) -> Result<u64> {
+    // Claimed in vain: the message had come to its end already.
+    sqlx::query(
+        "DELETE FROM outbox o USING messages m
+         WHERE o.leased_until < now() AND m.org_id = o.org_id AND m.id = o.message_id
+           AND wasel.status_rank(m.status) > wasel.status_rank('unknown')",
+    )
+    .execute(&mut **tx)
+    .await?;
     let done = sqlx::query(
         "WITH abandoned AS (
              UPDATE outbox SET lease_owner = NULL, leased_until = NULL, unknown_since = now(),

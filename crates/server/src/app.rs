@@ -249,7 +249,6 @@ pub struct Running {
     pub address: SocketAddr,
     /// What was made at the first start, in words.
     pub news: Vec<String>,
-    sealer: Arc<Sealer>,
     database: Database,
     serving: JoinHandle<std::io::Result<()>>,
     jobs: Vec<JoinHandle<()>>,
@@ -264,7 +263,6 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
     let database = Database::open(&config).await?;
     let mut foundation = Foundation::lay(config, &database.options, address.port()).await?;
     let news = std::mem::take(&mut foundation.news);
-    let sealer = foundation.sealer.clone();
     let (state, tail) = assemble(foundation, demo).await?;
     let (signals, shutdown) = (state.signals.clone(), state.shutdown.clone());
     let unprompted = || Arc::new(Notify::new());
@@ -302,7 +300,6 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
         state,
         address,
         news,
-        sealer,
         database,
         serving,
         jobs,
@@ -348,6 +345,7 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         db,
         registry,
         providers,
+        sealer: sealer.clone(),
         auth,
         hub,
         tail,
@@ -390,7 +388,7 @@ impl Running {
         Foundation {
             config: state.config.clone(),
             db: state.db.clone(),
-            sealer: self.sealer.clone(),
+            sealer: self.state.sealer.clone(),
             tokens: state.auth.tokens.clone(),
             providers: state.providers.clone(),
             public_url: state.public_url.clone(),

@@ -1,7 +1,7 @@
 //! Reaching a person by SMS, WhatsApp or e-mail: by each of them, or by the first that works.
 //!
 //! With several steps the next one is taken when a step is refused at once, and also when its message fails later
-//! (`jobs::follow_failures`): WhatsApp tells of a closed window or an unknown number only after it took the message.
+//! ([`follow`]): WhatsApp tells of a closed window or an unknown number only after it took the message.
 
 use std::sync::Arc;
 
@@ -10,7 +10,6 @@ use chrono::{TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
-use wasel_db::failures::NewFallback;
 use wasel_db::messages::Message;
 use wasel_db::{organizations, templates};
 use wasel_domain::content::{MediaSource, OutboundMedia, OutboundTemplate};
@@ -20,7 +19,7 @@ use wasel_providers::ChannelKind;
 
 use crate::auth::{Caller, CallerKind, Role};
 use crate::http::error::ApiError;
-use crate::outbound::{self, ChannelHandle, Recipient, SendRequest};
+use crate::outbound::{self, ChannelHandle, Fallback, Recipient, SendRequest};
 use crate::registry::Channel;
 use crate::state::AppState;
 
@@ -84,9 +83,9 @@ pub struct Step {
     pub channel_id: Uuid,
 }
 
-/// What a failed message needs to go on another way; kept as [`NewFallback::request`].
+/// What a failed message needs to go on another way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Fallback {
+struct Plan {
     note: Note,
     steps: Vec<Step>,
     sender_id: Option<Uuid>,
@@ -168,41 +167,47 @@ pub async fn send(
         )
     };
     let enqueued = outbound::enqueue(state, caller, request).await?;
-    if let (Some(template), false) = (template, enqueued.repeated) {
-        let mut tx = state.db.system().await?;
-        templates::record_use(&mut tx, caller.org_id, template.id).await?;
-        tx.commit().await?;
+    if let (Some(template), false) = (template, enqueued.repeated)
+        && let Err(error) = count_use(state, caller.org_id, template.id).await
+    {
+        // The message is on its way: that is what the caller must hear.
+        tracing::warn!(template.id = %template.id, %error, "a use of a template was not counted");
     }
     Ok(enqueued.message)
 }
 
+async fn count_use(state: &AppState, org: OrgId, template: Uuid) -> wasel_db::Result<()> {
+    let mut tx = state.db.system().await?;
+    templates::record_use(&mut tx, org, template).await?;
+    tx.commit().await
+}
+
 /// Takes the steps in turn until one is accepted; the others wait in case it fails. `key` makes a repetition harmless.
+/// Trouble of our own ends the turn: the next channel would have it too.
 pub async fn send_by_first(
     state: &AppState,
     caller: &Caller,
     steps: &[Step],
     note: &Note,
     key: Option<&str>,
-) -> Result<Vec<Outcome>, ApiError> {
+) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let key = key.map(|key| format!("{key}:{}", step.medium.as_str()));
         let result = send(state, caller, *step, note, &steps[index + 1..], key).await;
-        if let Err(error) = &result
-            && error.status.is_server_error()
-        {
-            return Err(error.clone());
-        }
-        let accepted = result.is_ok();
+        let ends = match &result {
+            Ok(_) => true,
+            Err(error) => error.status.is_server_error(),
+        };
         outcomes.push(Outcome {
             medium: step.medium,
             result,
         });
-        if accepted {
+        if ends {
             break;
         }
     }
-    Ok(outcomes)
+    outcomes
 }
 
 /// Goes on with the next step after a message failed. `false` when no step was accepted: nothing more will come.
@@ -210,10 +215,13 @@ pub async fn follow(
     state: &AppState,
     org: OrgId,
     failed: Uuid,
-    request: &Value,
+    sealed: &[u8],
 ) -> Result<bool, ApiError> {
-    let Ok(plan) = serde_json::from_value::<Fallback>(request.clone()) else {
-        tracing::error!(message.id = %failed, "a fallback cannot be read and is dropped");
+    let plan = state.sealer.open(org.0, failed, sealed).ok();
+    let plan: Option<Plan> = plan.and_then(|plan| serde_json::from_slice(&plan).ok());
+    let Some(plan) = plan else {
+        // Not by us, or by a key that is gone.
+        tracing::error!(message.id = %failed, "a fallback cannot be opened and is dropped");
         return Ok(false);
     };
     // Whoever asked was allowed to, and their channels were chosen then.
@@ -230,18 +238,30 @@ pub async fn follow(
     note.metadata
         .insert("fallback_of".to_owned(), json!(failed));
     let key = format!("fallback:{failed}");
-    let outcomes = send_by_first(state, &caller, &plan.steps, &note, Some(&key)).await?;
-    Ok(outcomes.iter().any(|outcome| outcome.result.is_ok()))
+    let outcomes = send_by_first(state, &caller, &plan.steps, &note, Some(&key)).await;
+    for outcome in outcomes {
+        let channel = outcome.medium.as_str();
+        match outcome.result {
+            Ok(_) => return Ok(true),
+            // A repeat after a crash, with a template that was changed in between: the first one went out.
+            Err(error) if error.code == "idempotency_key_reused" => return Ok(true),
+            Err(error) if error.status.is_server_error() => return Err(error),
+            Err(error) => {
+                tracing::info!(message.id = %failed, channel, code = error.code, "a fallback was refused");
+            }
+        }
+    }
+    Ok(false)
 }
 
-fn fallback(caller: &Caller, note: &Note, rest: &[Step]) -> Result<NewFallback, ApiError> {
-    let plan = Fallback {
+fn fallback(caller: &Caller, note: &Note, rest: &[Step]) -> Result<Fallback, ApiError> {
+    let plan = Plan {
         note: note.clone(),
         steps: rest.to_vec(),
         sender_id: caller.user_id.map(|user| user.0),
     };
-    Ok(NewFallback {
-        request: serde_json::to_value(plan)
+    Ok(Fallback {
+        plan: serde_json::to_value(plan)
             .map_err(|_| ApiError::invalid("variables", "is not JSON"))?,
         expires_at: Utc::now() + TimeDelta::hours(FALLBACK_HOURS),
     })

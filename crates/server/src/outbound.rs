@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use ring::digest;
 use serde_json::{Value, json};
 use wasel_db::conversations::{self, Conversation};
@@ -56,7 +56,15 @@ pub struct SendRequest {
     pub priority: i16,
     pub at_most_once: bool,
     /// What follows if it fails.
-    pub fallback: Option<NewFallback>,
+    pub fallback: Option<Fallback>,
+}
+
+/// What is to be done should the message fail; the follow-up's own shape.
+#[derive(Clone, Debug)]
+pub struct Fallback {
+    pub plan: Value,
+    /// A failure after this is too late to follow up.
+    pub expires_at: DateTime<Utc>,
 }
 
 impl SendRequest {
@@ -181,7 +189,18 @@ pub async fn enqueue(
     )
     .await?;
     if let Some(fallback) = &request.fallback {
-        failures::insert_fallback(&mut tx, org, id, fallback).await?;
+        let plan = fallback.plan.to_string();
+        let sealed = NewFallback {
+            sealed: state
+                .sealer
+                .seal(org.0, id.0, plan.as_bytes())
+                .map_err(|error| {
+                    tracing::error!(%error, "a fallback could not be sealed");
+                    ApiError::unavailable()
+                })?,
+            expires_at: fallback.expires_at,
+        };
+        failures::insert_fallback(&mut tx, org, id, &sealed).await?;
     }
     let message = messages::find(&mut tx, org, id)
         .await?

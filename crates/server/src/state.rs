@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use wasel_config::Config;
 use wasel_db::Db;
 use wasel_db::ingest::{CommitSignals, Ingest};
+use wasel_db::seal::Sealer;
 use wasel_providers::Providers;
 use wasel_realtime::Hub;
 
@@ -26,6 +27,7 @@ pub struct AppState {
     pub ingest: Ingest,
     pub registry: Arc<Registry>,
     pub providers: Arc<Providers>,
+    pub sealer: Arc<Sealer>,
     pub auth: AuthContext,
     pub hub: Arc<Hub>,
     pub tail: TailPosition,

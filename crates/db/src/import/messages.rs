@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 use wasel_domain::MessageStatus;
 
-use super::threads::{Found, Wanted};
-use super::{Claim, Importer, Outcome, Thread, claim, disclaim};
+use super::threads::{Found, Threads, Wanted};
+use super::{
+    Claim, Importer, Outcome, RETRIES, Target, Thread, already_claimed, claim, disclaim, is_passing,
+};
 use crate::Result;
 
 /// A message of an old table. Text holds no NUL.
@@ -84,119 +86,158 @@ impl Importer {
         }
         let mut attempt = 0;
         loop {
-            match self.try_write_messages(kind, rows).await {
+            match self.resolve_threads(kind, rows).await {
+                Ok(()) => break,
                 Err(error) if self.may_retry(&error, attempt) => attempt += 1,
-                result => return result,
+                Err(error) => return Err(error),
             }
         }
+        // What the rows need is there: the halves have nothing to do with each other, and there is a core for each.
+        let (one, other) = rows.split_at(rows.len() / 2);
+        let (target, threads) = (&self.target, &self.threads);
+        let (mut outcomes, others) = tokio::try_join!(
+            write_half(&mut self.connection, target, threads, kind, one),
+            write_half(&mut self.second, target, threads, kind, other),
+        )?;
+        outcomes.extend(others);
+        Ok(outcomes)
     }
 
-    async fn try_write_messages(
-        &mut self,
-        kind: &str,
-        rows: &[NewMessage],
-    ) -> Result<Vec<Outcome>> {
-        let org = self.target.org;
+    /// Makes the contacts and conversations of the rows that are still to be moved, in a transaction of its own.
+    async fn resolve_threads(&mut self, kind: &str, rows: &[NewMessage]) -> Result<()> {
+        let names: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
         let mut tx = Self::transaction(&mut self.connection).await?;
-        let claims: Vec<Claim<'_>> = rows
+        let claimed = already_claimed(&mut tx, &self.target, kind, &names).await?;
+        let wanted: Vec<Wanted<'_>> = rows
             .iter()
-            .map(|row| Claim {
-                external_id: &row.external_id,
-                id: row.id,
-            })
-            .collect();
-        let fresh = claim(&mut tx, &self.target, kind, &claims).await?;
-        let mut outcomes: Vec<Outcome> = fresh
-            .iter()
-            .map(|fresh| match fresh {
-                true => Outcome::Moved,
-                false => Outcome::AlreadyMoved,
-            })
-            .collect();
-        let ours = || (0..rows.len()).filter(|place| fresh[*place]);
-        let wanted: Vec<Wanted<'_>> = ours()
-            .map(|place| Wanted {
-                thread: &rows[place].thread,
-                customer_name: rows[place].customer_name.as_deref(),
-                at: rows[place].created_at,
+            .enumerate()
+            .filter(|(place, _)| !claimed.contains(place))
+            .map(|(_, row)| Wanted {
+                thread: &row.thread,
+                customer_name: row.customer_name.as_deref(),
+                at: row.created_at,
             })
             .collect();
         self.threads.resolve(&mut tx, &self.target, &wanted).await?;
-        let mut staged: Vec<(usize, &Found)> = Vec::with_capacity(rows.len());
-        for place in ours() {
-            match self.threads.get(&rows[place].thread) {
-                Some(found) => staged.push((place, found)),
-                None => outcomes[place] = Outcome::NoConversation,
-            }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+async fn write_half(
+    connection: &mut PgConnection,
+    target: &Target,
+    threads: &Threads,
+    kind: &str,
+    rows: &[NewMessage],
+) -> Result<Vec<Outcome>> {
+    let mut attempt = 0;
+    loop {
+        match try_write_half(connection, target, threads, kind, rows).await {
+            Err(error) if is_passing(&error) && attempt < RETRIES => attempt += 1,
+            result => return result,
         }
-        let mut left: Vec<usize> = Vec::new();
-        if !staged.is_empty() {
-            stage(
-                &mut tx,
-                staged
-                    .iter()
-                    .map(|(place, found)| (&rows[*place], rows[*place].id, *found)),
-            )
-            .await?;
-            let mut inserted: HashSet<Uuid> = insert(&mut tx, org).await?;
-            // Two rows of one id: the first has it.
-            left = staged
+    }
+}
+
+async fn try_write_half(
+    connection: &mut PgConnection,
+    target: &Target,
+    threads: &Threads,
+    kind: &str,
+    rows: &[NewMessage],
+) -> Result<Vec<Outcome>> {
+    let org = target.org;
+    let mut tx = connection.begin().await?;
+    let claims: Vec<Claim<'_>> = rows
+        .iter()
+        .map(|row| Claim {
+            external_id: &row.external_id,
+            id: row.id,
+        })
+        .collect();
+    let fresh = claim(&mut tx, target, kind, &claims).await?;
+    let mut outcomes: Vec<Outcome> = fresh
+        .iter()
+        .map(|fresh| match fresh {
+            true => Outcome::Moved,
+            false => Outcome::AlreadyMoved,
+        })
+        .collect();
+    let ours = || (0..rows.len()).filter(|place| fresh[*place]);
+    let mut staged: Vec<(usize, &Found)> = Vec::with_capacity(rows.len());
+    for place in ours() {
+        match threads.get(&rows[place].thread) {
+            Some(found) => staged.push((place, found)),
+            None => outcomes[place] = Outcome::NoConversation,
+        }
+    }
+    let mut left: Vec<usize> = Vec::new();
+    if !staged.is_empty() {
+        stage(
+            &mut tx,
+            staged
                 .iter()
-                .map(|(place, _)| *place)
-                .filter(|place| !inserted.remove(&rows[*place].id))
-                .collect();
-        }
-        if !left.is_empty() {
-            let known = known_provider_ids(
-                &mut tx,
-                org,
-                left.iter().filter_map(|place| {
-                    let channel = self.threads.get(&rows[*place].thread)?.channel_id;
-                    Some((channel, rows[*place].provider_message_id.as_deref()?))
-                }),
-            )
-            .await?;
-            let found = |place: usize| self.threads.get(&rows[place].thread);
-            let (in_log, id_taken): (Vec<usize>, Vec<usize>) =
-                left.into_iter().partition(|place| {
-                    let row = &rows[*place];
-                    matches!((found(*place), &row.provider_message_id), (Some(found), Some(id))
+                .map(|(place, found)| (&rows[*place], rows[*place].id, *found)),
+        )
+        .await?;
+        let mut inserted: HashSet<Uuid> = insert(&mut tx, org).await?;
+        // Two rows of one id: the first has it.
+        left = staged
+            .iter()
+            .map(|(place, _)| *place)
+            .filter(|place| !inserted.remove(&rows[*place].id))
+            .collect();
+    }
+    if !left.is_empty() {
+        let known = known_provider_ids(
+            &mut tx,
+            org,
+            left.iter().filter_map(|place| {
+                let channel = threads.get(&rows[*place].thread)?.channel_id;
+                Some((channel, rows[*place].provider_message_id.as_deref()?))
+            }),
+        )
+        .await?;
+        let found = |place: usize| threads.get(&rows[place].thread);
+        let (in_log, id_taken): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|place| {
+            let row = &rows[*place];
+            matches!((found(*place), &row.provider_message_id), (Some(found), Some(id))
                     if known.contains(&(found.channel_id, id.clone())))
-                });
-            for place in in_log {
+        });
+        for place in in_log {
+            outcomes[place] = Outcome::InTheLog;
+        }
+        sqlx::query("DELETE FROM import_messages")
+            .execute(&mut *tx)
+            .await?;
+        stage(
+            &mut tx,
+            id_taken
+                .iter()
+                .filter_map(|place| Some((&rows[*place], rows[*place].spare_id, found(*place)?))),
+        )
+        .await?;
+        let inserted = insert(&mut tx, org).await?;
+        let mut moved = Vec::new();
+        for place in id_taken {
+            if inserted.contains(&rows[place].spare_id) {
+                moved.push(&rows[place]);
+            } else {
                 outcomes[place] = Outcome::InTheLog;
             }
-            sqlx::query("DELETE FROM import_messages")
-                .execute(&mut *tx)
-                .await?;
-            stage(
-                &mut tx,
-                id_taken.iter().filter_map(|place| {
-                    Some((&rows[*place], rows[*place].spare_id, found(*place)?))
-                }),
-            )
-            .await?;
-            let inserted = insert(&mut tx, org).await?;
-            let mut moved = Vec::new();
-            for place in id_taken {
-                if inserted.contains(&rows[place].spare_id) {
-                    moved.push(&rows[place]);
-                } else {
-                    outcomes[place] = Outcome::InTheLog;
-                }
-            }
-            rename(&mut tx, &self.target, kind, &moved).await?;
         }
-        let not_ours: Vec<&str> = outcomes
-            .iter()
-            .zip(rows)
-            .filter(|(outcome, _)| !matches!(outcome, Outcome::Moved | Outcome::AlreadyMoved))
-            .map(|(_, row)| row.external_id.as_str())
-            .collect();
-        disclaim(&mut tx, &self.target, kind, &not_ours).await?;
-        tx.commit().await?;
-        Ok(outcomes)
+        rename(&mut tx, target, kind, &moved).await?;
     }
+    let not_ours: Vec<&str> = outcomes
+        .iter()
+        .zip(rows)
+        .filter(|(outcome, _)| !matches!(outcome, Outcome::Moved | Outcome::AlreadyMoved))
+        .map(|(_, row)| row.external_id.as_str())
+        .collect();
+    disclaim(&mut tx, target, kind, &not_ours).await?;
+    tx.commit().await?;
+    Ok(outcomes)
 }
 
 async fn insert(tx: &mut PgConnection, org: Uuid) -> Result<HashSet<Uuid>> {
@@ -207,7 +248,7 @@ async fn insert(tx: &mut PgConnection, org: Uuid) -> Result<HashSet<Uuid>> {
 /// The rows live under their spare ids.
 async fn rename(
     tx: &mut PgConnection,
-    target: &super::Target,
+    target: &Target,
     kind: &str,
     rows: &[&NewMessage],
 ) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Moving old tables in: many rows, quietly, once.
 //!
-//! An [`Importer`] is one connection that writes batches for one tenant. A batch is one transaction: its rows and the
-//! `external_refs` that remember where they came from are there together or not at all. So an import that was
+//! An [`Importer`] writes batches for one tenant. A batch is one transaction, of messages two at the same time: its rows
+//! and the `external_refs` that remember where they came from are there together or not at all. So an import that was
 //! interrupted anywhere goes on when it is repeated, and one that is complete changes nothing.
 //!
 //! - The change feed stays quiet (`wasel.importing`), nothing enters the outbox: an import never sends.
@@ -18,7 +18,7 @@ pub mod source;
 mod tables;
 mod threads;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
@@ -55,6 +55,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Importer {
     connection: PgConnection,
+    /// Writes the other half of a batch of messages.
+    second: PgConnection,
     target: Target,
     threads: Threads,
     /// Set for a dry run.
@@ -74,6 +76,31 @@ impl Importer {
     /// # Errors
     /// [`Error::Raced`] if the other one goes on.
     pub async fn begin(db: &Db, org: OrgId, source: &str, dry_run: bool) -> Result<Self> {
+        let mut connection = Self::connect(db).await?;
+        // Not with the tenant's id alone: the lock space is shared with the migrations.
+        sqlx::query("SELECT pg_advisory_lock(hashtextextended('wasel import ' || $1::text, 0))")
+            .bind(org.0)
+            .execute(&mut connection)
+            .await
+            .map_err(
+                |error| match error.as_database_error().and_then(|e| e.code()) {
+                    Some(code) if code == "55P03" => Error::Raced,
+                    _ => error.into(),
+                },
+            )?;
+        Ok(Self {
+            connection,
+            second: Self::connect(db).await?,
+            target: Target {
+                org: org.0,
+                source: source.to_owned(),
+            },
+            threads: Threads::default(),
+            seen: dry_run.then(Seen::default),
+        })
+    }
+
+    async fn connect(db: &Db) -> Result<PgConnection> {
         let mut connection = db.connect_options().connect().await?;
         sqlx::raw_sql(
             "SET search_path = public; SET ROLE service_role; SET wasel.importing = 'on';
@@ -86,31 +113,10 @@ impl Importer {
         )
         .execute(&mut connection)
         .await?;
-        // Not with the tenant's id alone: the lock space is shared with the migrations.
-        sqlx::query("SELECT pg_advisory_lock(hashtextextended('wasel import ' || $1::text, 0))")
-            .bind(org.0)
+        sqlx::raw_sql(messages::STAGING)
             .execute(&mut connection)
-            .await
-            .map_err(
-                |error| match error.as_database_error().and_then(|e| e.code()) {
-                    Some(code) if code == "55P03" => Error::Raced,
-                    _ => error.into(),
-                },
-            )?;
-        if !dry_run {
-            sqlx::raw_sql(messages::STAGING)
-                .execute(&mut connection)
-                .await?;
-        }
-        Ok(Self {
-            connection,
-            target: Target {
-                org: org.0,
-                source: source.to_owned(),
-            },
-            threads: Threads::default(),
-            seen: dry_run.then(Seen::default),
-        })
+            .await?;
+        Ok(connection)
     }
 
     /// The rows of the table `kind` from here on belong to this source.
@@ -130,6 +136,7 @@ impl Importer {
                 .execute(&mut self.connection)
                 .await?;
         }
+        self.second.close().await?;
         self.connection.close().await?;
         Ok(())
     }
@@ -141,9 +148,13 @@ impl Importer {
     /// Whether a batch that failed like this is worth another try. What the cache says may be why.
     fn may_retry(&mut self, error: &Error, attempt: u32) -> bool {
         self.threads.clear();
-        let passing = error.is_conflict() || matches!(error, Error::Constraint { .. });
-        passing && attempt < RETRIES
+        is_passing(error) && attempt < RETRIES
     }
+}
+
+/// Whether another transaction got in the way.
+fn is_passing(error: &Error) -> bool {
+    error.is_conflict() || matches!(error, Error::Constraint { .. })
 }
 
 /// A row's old name and the id it shall have here.
@@ -188,6 +199,27 @@ async fn claim(
             _ => false,
         })
         .collect())
+}
+
+/// Which of these rows have a reference already, by their place.
+async fn already_claimed(
+    connection: &mut PgConnection,
+    target: &Target,
+    kind: &str,
+    names: &[&str],
+) -> Result<HashSet<usize>> {
+    let rows: Vec<i64> = sqlx::query_scalar(
+        "SELECT n.ord FROM unnest($4::text[]) WITH ORDINALITY AS n(external_id, ord)
+         CROSS JOIN LATERAL (SELECT FROM external_refs r WHERE r.org_id = $1 AND r.source = $2 AND r.kind = $3
+             AND r.external_id BETWEEN n.external_id AND n.external_id ORDER BY r.external_id LIMIT 1) r",
+    )
+    .bind(target.org)
+    .bind(&target.source)
+    .bind(kind)
+    .bind(names)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|ord| ord as usize - 1).collect())
 }
 
 /// Takes references back: those rows were not moved after all.

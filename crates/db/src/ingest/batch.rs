@@ -250,11 +250,18 @@ impl Writer {
             media::insert(connection, &files).await?;
             self.has_files = true;
         }
-        for ((item, _, message, from_customer), row) in found.iter().zip(&rows) {
+        for (index, ((item, _, message, from_customer), row)) in found.iter().zip(&rows).enumerate()
+        {
             if !fresh.contains(&row.id) {
                 continue;
             }
             news[item.delivery] = true;
+            let by_stranger = threads
+                .get(&index)
+                .is_some_and(|thread| thread.identities.is_empty());
+            if *from_customer && by_stranger {
+                continue;
+            }
             if *from_customer {
                 insert_keyword_consent(connection, row, &message.content).await?;
             } else {
@@ -277,22 +284,30 @@ async fn find_threads(
     found: &[(&Item<'_>, Key, &InboundMessage, bool)],
 ) -> Result<HashMap<usize, Target>> {
     let (mut places, mut orgs, mut channels, mut ids) = (vec![], vec![], vec![], vec![]);
+    let (mut kinds, mut senders) = (vec![], vec![]);
     for (place, (item, _, message, _)) in found.iter().enumerate() {
+        let Some(sender) = message.customer.identities.first() else {
+            continue;
+        };
         for id in &message.thread_ids {
             places.push(place as i64);
             orgs.push(item.org_id);
             channels.push(item.channel_id);
             ids.push(clean(id).into_owned());
+            kinds.push(sender.kind.as_str());
+            senders.push(clean(&sender.value).into_owned());
         }
     }
     if places.is_empty() {
         return Ok(HashMap::new());
     }
     // The newest id comes first.
-    let rows: Vec<(i64, Uuid, Uuid, Option<String>)> = sqlx::query_as(
-        "SELECT DISTINCT ON (n.place) n.place, m.conversation_id, m.contact_id, c.customer_name
-         FROM unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[]) WITH ORDINALITY
-             AS n(place, org_id, channel_id, provider_message_id, rank)
+    let rows: Vec<(i64, Uuid, Uuid, Option<String>, bool)> = sqlx::query_as(
+        "SELECT DISTINCT ON (n.place) n.place, m.conversation_id, m.contact_id, c.customer_name,
+             EXISTS (SELECT FROM contact_identities i WHERE i.org_id = n.org_id AND i.kind = n.kind AND i.value = n.sender
+                 AND i.contact_id = m.contact_id)
+         FROM unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY
+             AS n(place, org_id, channel_id, provider_message_id, kind, sender, rank)
          JOIN messages m ON m.org_id = n.org_id AND m.channel_id = n.channel_id
              AND m.provider_message_id = n.provider_message_id
          JOIN conversations c ON c.org_id = m.org_id AND c.id = m.conversation_id
@@ -302,30 +317,40 @@ async fn find_threads(
     .bind(&orgs)
     .bind(&channels)
     .bind(&ids)
+    .bind(&kinds)
+    .bind(&senders)
     .fetch_all(connection)
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(place, conversation_id, contact_id, conversation_name)| {
-            let place = place as usize;
-            let customer = &found[place].2.customer;
-            let name = customer
-                .name
-                .as_deref()
-                .map(|name| clean(name).into_owned());
-            let target = Target {
-                contact_id,
-                conversation_id,
-                customer_name: name.or(conversation_name),
-                address: customer
-                    .identities
-                    .first()
-                    .map(|identity| clean(&identity.value).into_owned())
-                    .unwrap_or_default(),
-                identities: Vec::new(),
-            };
-            (place, target)
-        })
+        .map(
+            |(place, conversation_id, contact_id, conversation_name, is_contact)| {
+                let place = place as usize;
+                let customer = &found[place].2.customer;
+                let name = customer
+                    .name
+                    .as_deref()
+                    .map(|name| clean(name).into_owned());
+                let target = Target {
+                    contact_id,
+                    conversation_id,
+                    customer_name: name.or(conversation_name),
+                    address: customer
+                        .identities
+                        .first()
+                        .map(|identity| clean(&identity.value).into_owned())
+                        .unwrap_or_default(),
+                    // Empty for a stranger in the thread, who decides nothing for the contact.
+                    identities: customer
+                        .identities
+                        .iter()
+                        .take(usize::from(is_contact))
+                        .cloned()
+                        .collect(),
+                };
+                (place, target)
+            },
+        )
         .collect())
 }
 

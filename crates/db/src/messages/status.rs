@@ -157,7 +157,11 @@ pub async fn apply_pending(
                      WHERE EXISTS (SELECT FROM message_attempts t WHERE t.org_id = p.org_id
                          AND t.channel_id = p.channel_id AND t.provider_message_id = p.provider_message_id)
                         OR EXISTS (SELECT FROM messages m WHERE m.org_id = p.org_id AND m.direction = 'outbound'
-                         AND m.channel_id = p.channel_id AND m.provider_message_id = p.provider_message_id)
+                         AND m.channel_id IN (SELECT c.id FROM channels here
+                             JOIN channels c ON c.org_id = here.org_id AND c.kind = here.kind
+                             WHERE here.org_id = p.org_id AND here.id = p.channel_id)
+                         AND m.provider_message_id = p.provider_message_id
+                         AND NOT EXISTS (SELECT FROM message_attempts t WHERE t.org_id = m.org_id AND t.message_id = m.id))
                      ORDER BY p.received_at LIMIT 500 FOR UPDATE SKIP LOCKED)
                  RETURNING org_id, channel_id, provider_message_id, status, attempt_id, at, detail",
             )

@@ -49,9 +49,13 @@ impl TwilioChannel {
 fn looked_up(body: &Value, sid: &str) -> Option<LookedUp> {
     let text = |name: &str| body.get(name)?.as_str();
     let status = status_of(text("status")?)?;
-    let at = ["date_sent", "date_updated"]
-        .into_iter()
-        .find_map(|name| DateTime::parse_from_rfc2822(text(name)?).ok())
+    // Only its going out has a time of its own; for anything later the last change must do.
+    let time = match status {
+        MessageStatus::Sent => "date_sent",
+        _ => "date_updated",
+    };
+    let at = text(time)
+        .and_then(|at| DateTime::parse_from_rfc2822(at).ok())
         .map_or_else(Utc::now, |at| at.with_timezone(&Utc));
     let error = body
         .get("error_code")
@@ -97,7 +101,7 @@ mod tests {
     fn a_message_resource_tells_status_price_and_segments() {
         let body = json!({ "status": "undelivered", "error_code": 30003, "error_message": "Unreachable",
             "price": "-0.00750", "price_unit": "USD", "num_segments": "2",
-            "date_sent": "Wed, 11 Nov 2026 20:30:00 +0000" });
+            "date_updated": "Wed, 11 Nov 2026 20:30:00 +0000" });
         let found = looked_up(&body, "SM1").unwrap();
         assert_eq!(found.status.status, MessageStatus::Failed);
         assert_eq!(found.status.error.unwrap().code, "30003");

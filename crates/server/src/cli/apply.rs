@@ -91,7 +91,7 @@ pub struct AppliedChannel {
     pub kind: String,
     pub name: String,
     pub webhook_url: String,
-    /// E-mail only: signs what is posted to `webhook_url` (`docs/email.md`).
+    /// Only where this run made it: signs the mail posted to `webhook_url` (`docs/email.md`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_secret: Option<String>,
 }
@@ -339,9 +339,11 @@ async fn apply_channel(
         },
     )
     .await?;
-    if kind == ChannelKind::Email {
-        complete_webhook_secret(foundation, tx, org, id, &mut secrets).await?;
-    }
+    let made = if kind == ChannelKind::Email {
+        complete_webhook_secret(foundation, tx, org, id, &mut secrets).await?
+    } else {
+        None
+    };
     let sealed = foundation
         .sealer
         .seal(org.0, id.0, secrets.to_string().as_bytes())?;
@@ -351,24 +353,22 @@ async fn apply_channel(
         kind: kind.as_str().to_owned(),
         name: name.to_owned(),
         webhook_url: webhook_url(&foundation.public_url, kind.as_str(), id.0),
-        webhook_secret: match &secrets["webhook_secret"] {
-            Value::String(secret) if kind == ChannelKind::Email => Some(secret.clone()),
-            _ => None,
-        },
+        webhook_secret: made,
     })
 }
 
-/// Inbound mail must be signed, so an e-mail channel without a secret gets one, and keeps the one it has.
+/// Inbound mail must be signed, so an e-mail channel without a secret gets one, which is returned, and keeps the one it
+/// has.
 async fn complete_webhook_secret(
     foundation: &Foundation,
     tx: &mut SystemTx,
     org: OrgId,
     id: ChannelId,
     secrets: &mut Value,
-) -> Result<()> {
+) -> Result<Option<String>> {
     let shared = &foundation.config.providers.email_webhook_secret;
     if secrets.get("webhook_secret").is_some() || shared.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let kept = match channels::find_sealed_secrets(tx, org, id).await? {
         Some(sealed) => {
@@ -379,11 +379,13 @@ async fn complete_webhook_secret(
         }
         None => None,
     };
-    secrets["webhook_secret"] = match kept {
-        Some(secret) => secret,
-        None => json!(hex::encode(rand::random::<[u8; 32]>())),
-    };
-    Ok(())
+    if let Some(kept) = kept {
+        secrets["webhook_secret"] = kept;
+        return Ok(None);
+    }
+    let made = hex::encode(rand::random::<[u8; 32]>());
+    secrets["webhook_secret"] = json!(made);
+    Ok(Some(made))
 }
 
 /// A Twilio channel that names no account or number uses the installation's.

@@ -1,5 +1,7 @@
 //! All routes, their middleware and the OpenAPI document that lists them.
 
+use std::time::Duration;
+
 use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -7,6 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router, middleware as axum_middleware};
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -18,6 +21,8 @@ use crate::state::AppState;
 
 /// E-mails taken in at the same time.
 const MAILS_AT_ONCE: usize = 8;
+/// For one of them to arrive and be stored.
+const MAIL_TIME: Duration = Duration::from_secs(60);
 
 /// The documented routes. The document's paths carry the general rate limit; providers' webhooks must not.
 fn documented(state: &AppState) -> OpenApiRouter<AppState> {
@@ -38,6 +43,11 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(webhooks::email::router())
         .layer(axum_middleware::from_fn(too_large))
         .layer(DefaultBodyLimit::max(config.email_body))
+        // Nobody keeps a place by sending slowly.
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            MAIL_TIME,
+        ))
         // Mails are held whole while they are stored: this bounds how much memory that takes.
         .layer(GlobalConcurrencyLimitLayer::new(MAILS_AT_ONCE));
     OpenApiRouter::with_openapi(openapi::ApiDoc::openapi())

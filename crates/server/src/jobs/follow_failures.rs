@@ -13,6 +13,8 @@ use crate::state::AppState;
 
 const BATCH: i64 = 32;
 const POLL: Duration = Duration::from_millis(500);
+/// When a failure comes again whose follow-up was broken off.
+const LEASE: Duration = Duration::from_secs(30);
 
 pub struct FollowFailures(pub AppState);
 
@@ -22,36 +24,15 @@ impl Job for FollowFailures {
 
     async fn run(&self) -> Result<Next, JobError> {
         let state = &self.0;
-        // The locks hold while the next channel is asked: that is a row in the outbox, no call to a provider.
         let mut tx = state.db.system().await?;
-        let found = failures::lock_next(&mut tx, BATCH).await?;
+        let found = failures::lock_next(&mut tx, BATCH, LEASE).await?;
+        tx.commit().await?;
         for failure in &found {
-            let goes_on = match &failure.fallback {
-                Some(request) => {
-                    let org = OrgId(failure.org_id);
-                    notify::follow(state, org, failure.message_id, request)
-                        .await
-                        .map_err(|error| error.message)?
-                }
-                None => false,
-            };
-            if goes_on {
-                failures::settle(&mut tx, failure, None).await?;
-            } else {
-                let (title, words) = words(state, failure);
-                let body = match &failure.error_message {
-                    Some(said) if !said.is_empty() => format!("{} ({said})", words.why),
-                    _ => words.why.to_owned(),
-                };
-                let notice = FailureNotice {
-                    title: &title,
-                    body: &body,
-                    advice: words.advice,
-                };
-                failures::settle(&mut tx, failure, Some(&notice)).await?;
+            // One that cannot be followed up now comes again; the others need not wait for it.
+            if let Err(error) = follow_up(state, failure).await {
+                tracing::warn!(message.id = %failure.message_id, %error, "a failure could not be followed up yet");
             }
         }
-        tx.commit().await?;
         if found.is_empty() {
             return Ok(Next::After(POLL));
         }
@@ -62,6 +43,32 @@ impl Job for FollowFailures {
             Next::After(POLL)
         })
     }
+}
+
+async fn follow_up(state: &AppState, failure: &Failure) -> Result<(), JobError> {
+    let goes_on = match &failure.fallback {
+        Some(sealed) => {
+            let org = OrgId(failure.org_id);
+            notify::follow(state, org, failure.message_id, sealed)
+                .await
+                .map_err(|error| error.message)?
+        }
+        None => false,
+    };
+    let (title, words) = words(state, failure);
+    let body = match &failure.error_message {
+        Some(said) if !said.is_empty() => format!("{} ({said})", words.why),
+        _ => words.why.to_owned(),
+    };
+    let notice = FailureNotice {
+        title: &title,
+        body: &body,
+        advice: words.advice,
+    };
+    let mut tx = state.db.system().await?;
+    failures::settle(&mut tx, failure, (!goes_on).then_some(&notice)).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// What to tell the sender, in the organisation's language.

@@ -386,3 +386,33 @@ async fn a_template_with_subject_and_html_goes_by_mail_as_both_parts() {
     assert!(out.html.unwrap().contains("<b>&lt;Sara&gt;</b>"));
     assert_eq!(out.from_name.as_deref(), Some("Shop of a"));
 }
+
+#[tokio::test]
+async fn a_stranger_in_the_thread_does_not_decide_for_the_customer() {
+    let (app, org, mailbox) = ready().await;
+    let sent = send(&app, &org, &mailbox, email("For Sara"))
+        .await
+        .expect(202);
+    app.wait_status(org.owner(), id_of(&sent), "sent").await;
+    let out = emails(&app, 1).await.remove(0);
+    let answer = |from: &str| CustomerEmail {
+        in_reply_to: Some(out.message_id.clone()),
+        from: from.to_owned(),
+        text: "STOP".to_owned(),
+        ..CustomerEmail::default()
+    };
+    app.world()
+        .send_email(answer("mallory@elsewhere.example"))
+        .unwrap();
+    app.wait_count(
+        "SELECT count(*) FROM messages WHERE direction = 'inbound'",
+        1,
+    )
+    .await;
+    assert_eq!(app.count("SELECT count(*) FROM consents").await, 0);
+    app.world().send_email(answer(SARA)).unwrap();
+    app.wait_count("SELECT count(*) FROM consents WHERE state = 'opted_out'", 1)
+        .await;
+    let refused = send(&app, &org, &mailbox, email("more")).await.expect(422);
+    assert_eq!(refused["error"]["code"], "opted_out");
+}

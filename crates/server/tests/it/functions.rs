@@ -263,6 +263,26 @@ async fn a_notification_goes_by_every_channel_asked_for_with_an_outcome_each() {
     assert_eq!(none["success"], false);
     assert_eq!(none["results"][0]["success"], false);
 
+    // With a key, a repetition sends nothing twice.
+    let repeat = || {
+        app.request(reqwest::Method::POST, "/functions/v1/send-unified-notification")
+            .bearer_auth(org.owner())
+            .header("idempotency-key", "once")
+            .json(&json!({ "channels": ["sms", "email"], "recipient_phone": CUSTOMER, "message": "once only" }))
+    };
+    let (one, two) = (
+        Answer::of(repeat()).await.expect(200),
+        Answer::of(repeat()).await.expect(200),
+    );
+    assert_eq!(
+        one["results"][0]["message_id"],
+        two["results"][0]["message_id"]
+    );
+    let sent = app
+        .count("SELECT count(*) FROM messages WHERE body = 'once only'")
+        .await;
+    assert_eq!(sent, 1);
+
     // A member's own number.
     let to_member = call(
         &app,
@@ -305,6 +325,14 @@ async fn whatsapp_else_sms_falls_back_at_once_when_refused_and_later_when_it_fai
     let results = answer["results"].as_array().unwrap();
     assert_eq!(results.len(), 1, "{answer:#}");
     let first = results[0]["message_id"].as_str().unwrap();
+    let plan: Vec<u8> = sqlx::query_scalar("SELECT sealed FROM message_fallbacks")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
+    assert!(
+        !String::from_utf8_lossy(&plan).contains("201012345678"),
+        "sealed"
+    );
     let accepted = app
         .wait_message(org.owner(), first, |m| m["provider_message_id"].is_string())
         .await;

@@ -272,3 +272,152 @@ async fn the_names_are_written_only_by_those_who_may_and_only_in_their_own_tenan
     let refused = message_of(run(&mut service, insert).await);
     assert!(refused.starts_with("org_id: "), "{refused}");
 }
+
+#[tokio::test]
+async fn a_message_of_ours_ended_by_sql_leaves_the_queue_and_does_not_hold_up_its_conversation() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    let pause = format!("/v1/channels/{}", org.sms);
+    app.patch(org.owner(), &pause, &json!({ "status": "paused" }))
+        .await
+        .expect(200);
+    let first = org
+        .send(&app, org.sms, "+201012345678", "not this")
+        .await
+        .expect(202);
+    let second = org
+        .send(&app, org.sms, "+201012345678", "but this")
+        .await
+        .expect(202);
+    let mut owner = as_person(&app.db, org.id, org.people.owner).await;
+    let cancel = format!(
+        "UPDATE message_logs SET status = 'cancelled' WHERE id = '{}'",
+        first["id"].as_str().unwrap()
+    );
+    run(&mut owner, &cancel).await.unwrap();
+    assert_eq!(app.count("SELECT count(*) FROM outbox").await, 1);
+    app.patch(org.owner(), &pause, &json!({ "status": "active" }))
+        .await
+        .expect(200);
+    app.wait_status(org.owner(), second["id"].as_str().unwrap(), "delivered")
+        .await;
+    let first = app
+        .get(
+            org.owner(),
+            &format!("/v1/messages/{}", first["id"].as_str().unwrap()),
+        )
+        .await
+        .expect(200);
+    assert_eq!(first["status"], "cancelled");
+    assert_eq!(app.count("SELECT count(*) FROM outbox").await, 0);
+}
+
+#[tokio::test]
+async fn a_sid_found_out_by_hand_settles_a_message_whose_answer_was_lost() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    let mut owner = as_person(&app.db, org.id, org.people.owner).await;
+    let logged = row(
+        &mut owner,
+        "INSERT INTO message_logs (recipient, message_type, message_content, status) VALUES ('01012345678', 'sms', 'x', 'sending') RETURNING *",
+    )
+    .await;
+    let id = logged["id"].as_str().unwrap();
+    // As after a lost answer: an attempt, and nobody knows its id.
+    sqlx::query("INSERT INTO message_attempts (org_id, id, message_id, channel_id, status) VALUES ($1, $2, $3::uuid, $4, 'unknown')")
+        .bind(org.id)
+        .bind(Uuid::now_v7())
+        .bind(id)
+        .bind(org.sms)
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    let sid = format!("SM{:032x}", 9);
+    run(
+        &mut owner,
+        &format!(
+            "UPDATE message_logs SET external_id = '{sid}', status = 'sent' WHERE id = '{id}'"
+        ),
+    )
+    .await
+    .unwrap();
+    callback(&app, &org, &sid, "delivered").await;
+    let now = row(&mut owner, "SELECT * FROM message_logs").await;
+    assert_eq!(now["status"], "delivered");
+    assert_eq!(app.count("SELECT count(*) FROM pending_statuses").await, 0);
+}
+
+#[tokio::test]
+async fn whichever_of_two_numbers_sent_a_logged_message_its_callback_finds_it() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    app.apply(&format!(
+        r#"
+        [[organizations]]
+        slug = "a"
+        name = "A"
+        locale = "ar-EG"
+        [[organizations.channels]]
+        kind = "twilio_sms"
+        name = "Another number"
+        account_sid = "{}"
+        auth_token = "{}"
+        from = "+12025559999"
+        "#,
+        org.account_sid, org.auth_token
+    ))
+    .await;
+    let sid = format!("SM{:032x}", 10);
+    let mut service = as_service(&app.db).await;
+    run(
+        &mut service,
+        &format!("INSERT INTO message_logs (recipient, message_type, message_content, status, external_id) VALUES ('+201012345678', 'sms', 'x', 'queued', '{sid}')"),
+    )
+    .await
+    .unwrap();
+    for (status, from) in [("delivered", "+12025559999"), ("sent", "+12025559999")] {
+        let form = twilio::status(&org.account_sid, from, "+201012345678", &sid, status);
+        app.twilio_webhook(&org, "/functions/v1/twilio-delivery-status", &form)
+            .await
+            .expect(200);
+    }
+    let now = row(&mut service, "SELECT * FROM message_logs").await;
+    assert_eq!(now["status"], "delivered");
+}
+
+#[tokio::test]
+async fn sql_reads_numbers_as_the_api_does() {
+    let app = TestApp::start().await;
+    for (spelling, region, expected) in [
+        ("٠١٠ ١٢٣٤ ٥٦٧٨", "EG", Some("+201012345678")),
+        ("0020 10 1234 5678", "EG", Some("+201012345678")),
+        ("+20 (0)10-1234-5678", "SA", Some("+201012345678")),
+        ("whatsapp:+201012345678", "", Some("+201012345678")),
+        ("201012345678", "EG", Some("+201012345678")),
+        ("0512345678", "SA", Some("+966512345678")),
+        ("512345678", "SA", Some("+966512345678")),
+        ("+5215512345678", "", Some("+525512345678")),
+        ("+551187654321", "", Some("+5511987654321")),
+        ("+551133334444", "", Some("+551133334444")),
+        ("01012345678", "", None),
+        ("hello", "EG", None),
+        ("", "EG", None),
+    ] {
+        let found: Option<String> = sqlx::query_scalar("SELECT wasel.e164($1, nullif($2, ''))")
+            .bind(spelling)
+            .bind(region)
+            .fetch_one(&app.owner)
+            .await
+            .unwrap();
+        assert_eq!(found.as_deref(), expected, "{spelling} in {region}");
+        if let Some(expected) = expected {
+            let region = wasel_domain::phone::parse_region(region).ok();
+            let plain = spelling.trim_start_matches("whatsapp:");
+            assert_eq!(
+                wasel_domain::E164::parse(plain, region).unwrap().as_str(),
+                expected,
+                "{spelling}"
+            );
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -15,6 +15,7 @@ use crate::auth::{Caller, CallerKind, Role};
 use crate::http::error::{ApiError, DocumentError};
 use crate::http::extract::{DocumentCaller, DocumentJson};
 use crate::http::limits;
+use crate::http::v1::messages::idempotency_key;
 use crate::notify::{self, Medium, Note, Outcome, Step};
 use crate::state::AppState;
 
@@ -57,10 +58,12 @@ enum FallbackOrder {
 pub(super) async fn send_unified_notification(
     State(state): State<AppState>,
     DocumentCaller(caller): DocumentCaller,
+    headers: HeaderMap,
     DocumentJson(request): DocumentJson<UnifiedNotificationRequest>,
 ) -> Result<Response, DocumentError> {
     caller.require(&[Role::Owner, Role::Admin, Role::Agent])?;
     let plan = Plan::of(&request)?;
+    let key = idempotency_key(&headers)?;
     if request.message.is_none() && request.template_id.is_none() {
         return Err(ApiError::invalid("message", "is missing (or give template_id)").into());
     }
@@ -81,9 +84,18 @@ pub(super) async fn send_unified_notification(
     }
     let mut outcomes = Vec::new();
     for medium in plan.each {
-        outcomes.extend(send(&state, &caller, &[medium], &note).await?);
+        outcomes.extend(send(&state, &caller, &[medium], &note, key.as_deref()).await);
     }
-    outcomes.extend(send(&state, &caller, &plan.first_of, &note).await?);
+    outcomes.extend(send(&state, &caller, &plan.first_of, &note, key.as_deref()).await);
+    if outcomes.iter().all(|outcome| outcome.result.is_err()) {
+        let trouble = |outcome: &Outcome| {
+            let error = outcome.result.as_ref().err()?;
+            error.status.is_server_error().then(|| error.clone())
+        };
+        if let Some(error) = outcomes.iter().find_map(trouble) {
+            return Err(error.into());
+        }
+    }
     Ok(answer(outcomes))
 }
 
@@ -177,7 +189,8 @@ async fn send(
     caller: &Caller,
     media: &[Medium],
     note: &Note,
-) -> Result<Vec<Outcome>, ApiError> {
+    key: Option<&str>,
+) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut steps: Vec<Step> = Vec::new();
     for medium in media {
@@ -189,8 +202,8 @@ async fn send(
             }),
         }
     }
-    outcomes.extend(notify::send_by_first(state, caller, &steps, note, None).await?);
-    Ok(outcomes)
+    outcomes.extend(notify::send_by_first(state, caller, &steps, note, key).await);
+    outcomes
 }
 
 fn answer(outcomes: Vec<Outcome>) -> Response {
