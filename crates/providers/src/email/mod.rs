@@ -1,7 +1,7 @@
 //! E-mail: SMTP out, raw mail in by webhook.
 //!
 //! Read the files in this order: `settings` (what makes a channel), `signature` (who posted it?), `address` (whom it
-//! is for), `parse` (what kind of mail?), `inbound` with `quote` and `html` (a customer's), `report` (bounces and
+//! is for), `bounds` with `parse` (what kind of mail?), `inbound` with `quote` and `html` (a customer's), `report` (bounces and
 //! complaints), `media` (a file in it), `content` and `compose` (saying something), `relay` (handing it over),
 //! `errors` (what a reply means).
 //!
@@ -14,6 +14,7 @@
 //! - Message ids are without angle brackets everywhere but on the wire.
 
 mod address;
+mod bounds;
 mod compose;
 mod content;
 mod errors;
