@@ -2,7 +2,7 @@
 //!
 //! Read the files in this order: `settings` (what makes a channel), `signature` (who posted it?), `address` (whom it
 //! is for), `bounds` with `parse` (what kind of mail?), `inbound` with `quote` and `html` (a customer's), `report` (bounces and
-//! complaints), `media` (a file in it), `content` and `compose` (saying something), `relay` (handing it over),
+//! complaints), `media` (a file in it), `content` and `compose` (saying something), `relay` with `clear` (handing it over),
 //! `errors` (what a reply means).
 //!
 //! What mail cannot do, and what this folder does about it:
@@ -15,6 +15,7 @@
 
 mod address;
 mod bounds;
+mod clear;
 mod compose;
 mod content;
 mod errors;

@@ -5,7 +5,7 @@
 //! survives relays that give mails a Message-ID of their own (Amazon SES, Exchange Online).
 
 use chrono::{DateTime, Utc};
-use mail_parser::{Message, MessagePart, MimeHeaders, PartType};
+use mail_parser::{HeaderName, HeaderValue, Message, MessagePart, MimeHeaders, PartType};
 use serde_json::json;
 use wasel_domain::consent::Consent;
 use wasel_domain::event::{
@@ -269,7 +269,10 @@ fn daemon(
         DAEMONS.contains(&user)
     });
     let names_failed = address::text(mail, "X-Failed-Recipients").is_some();
-    if !(is_daemon && (returned.is_there || names_failed)) {
+    // A postmaster is also a person who attaches mails: what came back is ours, or nobody is to answer the report.
+    let is_returned =
+        returned.is_there && (returned.attempt_id.is_some() || has_empty_return_path(mail));
+    if !(is_daemon && (is_returned || names_failed)) {
         return None;
     }
     let text = body(mail).unwrap_or_default();
@@ -296,6 +299,12 @@ fn daemon(
         returned,
         at,
     )])
+}
+
+/// `Return-Path: <>`, which mail servers write at delivery: the sender of reports (RFC 5321 section 4.5.5).
+fn has_empty_return_path(mail: &Message<'_>) -> bool {
+    mail.header(HeaderName::ReturnPath)
+        .is_some_and(HeaderValue::is_empty)
 }
 
 /// `550 …` or `… 550-…` as a word of its own.

@@ -367,6 +367,27 @@ fn our_own_mail_to_another_mailbox_of_ours_is_a_message_and_to_the_same_one_is_n
 }
 
 #[test]
+fn a_postmaster_who_attaches_a_mail_is_a_person_unless_it_is_ours_or_nobody_is_to_answer() {
+    let report = String::from_utf8(case("bounce_with_returned_mail").request.body.to_vec());
+    let report = report.unwrap().replace("MAILER-DAEMON@", "postmaster@");
+    let is_report = |text: &str| match &parse(&mail(text)).unwrap()[..] {
+        [ProviderEvent::Status(_)] => true,
+        [ProviderEvent::Message(_)] => false,
+        other => panic!("{other:?}"),
+    };
+    assert!(is_report(&report));
+    let other = report.replace("X-Wasel-Attempt-Id", "X-Other");
+    assert!(!is_report(&other));
+    assert!(!is_report(&format!(
+        "Return-Path: <postmaster@odd.example>\n{other}"
+    )));
+    assert!(is_report(&format!("Return-Path: <>\n{other}")));
+    assert!(is_report(&format!(
+        "X-Failed-Recipients: sara@customer.example\n{other}"
+    )));
+}
+
+#[test]
 fn a_complaint_about_mail_that_is_not_ours_opts_nobody_out() {
     let ours = String::from_utf8(case("complaint").request.body.to_vec()).unwrap();
     let forged = ours.replace("X-Wasel-Attempt-Id", "X-Other");
