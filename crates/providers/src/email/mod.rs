@@ -1,9 +1,9 @@
 //! E-mail: SMTP out, raw mail in by webhook.
 //!
 //! Read the files in this order: `settings` (what makes a channel), `signature` (who posted it?), `address` (whom it
-//! is for), `bounds` with `parse` (what kind of mail?), `inbound` with `quote` and `html` (a customer's), `report` (bounces and
-//! complaints), `media` (a file in it), `content` and `compose` (saying something), `relay` with `clear` (handing it over),
-//! `errors` (what a reply means).
+//! is for), `bounds` with `parse` (what kind of mail?), `inbound` with `quote` and `html` (a customer's), `report`
+//! (bounces and complaints), `media` (a file in it), `content` and `compose` (saying something), `relay` with `clear`
+//! (handing it over), `errors` (what a reply means).
 //!
 //! What mail cannot do, and what this folder does about it:
 //! - A mail server that took a mail reports nothing more when all goes well, so acceptance is `Sent` and there is no
