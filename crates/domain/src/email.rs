@@ -1,4 +1,8 @@
-//! E-mail addresses, as far as they are keys of ours.
+//! E-mail addresses, as far as they are keys of ours, and what every e-mail keeps to.
+
+/// The longest subject that is sent, in characters. Mail programs show the first 60 or so; a line of a header may have
+/// 998 bytes (RFC 5322 section 2.1.1), but is folded.
+pub const MAX_SUBJECT_CHARS: usize = 500;
 
 /// An address in the form we keep and compare: trimmed and lower-case, `name@example.com`. The local part is folded too:
 /// RFC 5321 lets it be case-sensitive, no mail service of today does.

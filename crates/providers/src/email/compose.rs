@@ -5,6 +5,7 @@ use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 
 use super::content::Parts;
+use super::inbound::one_line;
 use super::{address, errors};
 use crate::{ErrorClass, Outbound, SendError, Thread};
 
@@ -139,14 +140,6 @@ fn subject(thread: Option<&Thread>, text: &str) -> String {
         }
         None => first_words(text),
     }
-}
-
-fn one_line(text: &str) -> String {
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The first line, cut between words.

@@ -7,12 +7,10 @@
 use url::Url;
 use wasel_domain::OutboundContent;
 use wasel_domain::content::{MediaSource, OutboundMedia};
+use wasel_domain::email::MAX_SUBJECT_CHARS;
 
 use super::{MAX_TEXT_CHARS, html};
 use crate::ContentError;
-
-/// Mail programs show the first 60 or so; a line of a header may have 998 bytes (RFC 5322 section 2.1.1), but is folded.
-const MAX_SUBJECT_CHARS: usize = 500;
 
 /// In characters. Gmail cuts what it shows at 100 KB.
 const MAX_HTML_CHARS: usize = 1_000_000;

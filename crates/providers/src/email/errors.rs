@@ -25,7 +25,7 @@ pub(super) enum Phase {
     Auth,
     /// `MAIL FROM`: about us.
     Sender,
-    /// `RCPT TO`: about them.
+    /// `RCPT TO`: about them, or about us where the server waited for it.
     Recipient,
     /// `DATA` and the message: about its content.
     Content,
@@ -62,7 +62,12 @@ fn class_of_reply(phase: Phase, reply: u16, enhanced: Option<&str>) -> ErrorClas
         // Larger than the server takes (RFC 1870); everything else at this point is about our own address.
         (Phase::Sender, 552) => ErrorClass::Content,
         (Phase::Sender, _) => ErrorClass::ChannelBlocked,
-        (Phase::Recipient, _) => ErrorClass::Recipient,
+        // Postfix keeps what it has against us, our address or relaying until here (smtpd_delay_reject). Every policy
+        // counts (5.7): one recipient's own spam filter is asked by the mail server, after it took the message.
+        (Phase::Recipient, _) => match enhanced.and_then(subject_and_detail) {
+            Some((7, _) | (1, 7 | 8)) => ErrorClass::ChannelBlocked,
+            _ => ErrorClass::Recipient,
+        },
         // Some servers look the recipient up only now.
         (Phase::Content, _) => match enhanced.map(class_of_enhanced) {
             Some(class @ (ErrorClass::Recipient | ErrorClass::ChannelBlocked)) => class,
@@ -91,11 +96,10 @@ pub(super) fn classify(code: &str) -> ErrorClass {
 
 /// A report with a status of class 4 says "failed" only after days of trying, so both classes are final here.
 fn class_of_enhanced(status: &str) -> ErrorClass {
-    let mut numbers = status.split('.').skip(1).map(str::parse::<u16>);
-    let (Some(Ok(subject)), Some(Ok(detail))) = (numbers.next(), numbers.next()) else {
+    let Some(numbers) = subject_and_detail(status) else {
         return ErrorClass::Recipient;
     };
-    match (subject, detail) {
+    match numbers {
         // Our own address or system is what they object to: bad sender (1.7, 1.8), authentication (7.8 to 7.14),
         // SPF, DKIM and DMARC (7.20 to 7.27).
         (1, 7 | 8) | (7, 8..=14 | 20..=27) => ErrorClass::ChannelBlocked,
@@ -105,6 +109,15 @@ fn class_of_enhanced(status: &str) -> ErrorClass {
         // The recipient refuses mail from us (7.1 and 7.2 are used for everything, spam above all).
         (5..=7, _) => ErrorClass::Content,
         _ => ErrorClass::Recipient,
+    }
+}
+
+/// What an enhanced status is about, without its class.
+fn subject_and_detail(status: &str) -> Option<(u16, u16)> {
+    let mut numbers = status.split('.').skip(1).map(str::parse::<u16>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(subject)), Some(Ok(detail))) => Some((subject, detail)),
+        _ => None,
     }
 }
 
@@ -225,6 +238,41 @@ mod tests {
                 "smtp_450 4.2.0",
             ),
             (Phase::Recipient, 550, "4.2.0 odd", Recipient, "smtp_550"),
+            (
+                Phase::Recipient,
+                553,
+                "5.7.1 Sender address rejected: not owned by user",
+                ChannelBlocked,
+                "smtp_553 5.7.1",
+            ),
+            (
+                Phase::Recipient,
+                554,
+                "5.7.1 Relay access denied",
+                ChannelBlocked,
+                "smtp_554 5.7.1",
+            ),
+            (
+                Phase::Recipient,
+                550,
+                "5.1.8 Sender address rejected: domain not found",
+                ChannelBlocked,
+                "smtp_550 5.1.8",
+            ),
+            (
+                Phase::Recipient,
+                552,
+                "5.2.2 mailbox full",
+                Recipient,
+                "smtp_552 5.2.2",
+            ),
+            (
+                Phase::Recipient,
+                554,
+                "Relay access denied",
+                Recipient,
+                "smtp_554",
+            ),
             (Phase::Content, 554, "5.7.1 spam", Content, "smtp_554 5.7.1"),
             (Phase::Content, 552, "too much", Content, "smtp_552"),
             (

@@ -237,6 +237,7 @@ fn kind_of(file: &MediaRef) -> MessageKind {
     }
 }
 
+/// Without line breaks and other control characters, and with single spaces.
 pub(super) fn one_line(text: &str) -> String {
     let text: String = text
         .chars()

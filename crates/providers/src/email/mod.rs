@@ -1,9 +1,9 @@
 //! E-mail: SMTP out, raw mail in by webhook.
 //!
 //! Read the files in this order: `settings` (what makes a channel), `signature` (who posted it?), `address` (whom it
-//! is for), `parse` (what kind of mail?), `inbound` with `quote` and `html` (a customer's), `report` (bounces and
-//! complaints), `media` (a file in it), `content` and `compose` (saying something), `relay` (handing it over),
-//! `errors` (what a reply means).
+//! is for), `bounds` with `parse` (what kind of mail?), `inbound` with `quote` and `html` (a customer's), `report`
+//! (bounces and complaints), `media` (a file in it), `content` and `compose` (saying something), `relay` with `clear`
+//! (handing it over), `errors` (what a reply means).
 //!
 //! What mail cannot do, and what this folder does about it:
 //! - A mail server that took a mail reports nothing more when all goes well, so acceptance is `Sent` and there is no
@@ -14,6 +14,8 @@
 //! - Message ids are without angle brackets everywhere but on the wire.
 
 mod address;
+mod bounds;
+mod clear;
 mod compose;
 mod content;
 mod errors;

@@ -1,20 +1,35 @@
 //! From the raw mail of one webhook request to events: a customer's message, a bounce, a complaint, or our own mail
 //! coming back.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use mail_parser::{Message, MessageParser, PartType};
+use mail_parser::{Header, HeaderName, Message, MessageParser, MimeHeaders, PartType};
 use wasel_domain::RoutedEvent;
 
 use super::compose::ATTEMPT_HEADER;
-use super::{address, inbound, report};
+use super::{address, bounds, inbound, report};
 use crate::{ParseError, WebhookRequest};
 
-/// Lines that may part a mail. Each part costs the parser more memory than it has bytes, and the mail is taken apart
-/// before it is known who posted it.
-const MAX_BOUNDARIES: usize = 10_000;
+/// Of one header field what lies behind is not decoded: words and lists may take the parser the square of their length.
+const MAX_FIELD_BYTES: usize = 32 * 1024;
+/// Of the fields of one mail.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
 
-/// Mentions of a boundary. Each may send the parser through the whole rest of the mail to look for it.
-const MAX_MULTIPARTS: usize = 1_000;
+/// Reads of every header only what says where parts begin and end; the rest stays as it is. See [`head`].
+static STRUCTURE: LazyLock<MessageParser> =
+    LazyLock::new(|| shell().header_raw(HeaderName::ContentTransferEncoding));
+
+/// Takes every part for unencoded.
+static SHELL: LazyLock<MessageParser> = LazyLock::new(shell);
+
+fn shell() -> MessageParser {
+    MessageParser::new()
+        .header_content_type(HeaderName::ContentType)
+        .header_content_type(HeaderName::ContentDisposition)
+        .ignore_header(HeaderName::ContentTransferEncoding)
+        .default_header_raw()
+}
 
 /// A `Date` older than this is a broken clock; mail servers give up after days.
 const OLDEST: TimeDelta = TimeDelta::days(366);
@@ -64,20 +79,87 @@ impl Drop for Mail<'_> {
     }
 }
 
-/// Takes a mail apart. It has at least its own headers as a part.
+/// Takes a mail apart. It has at least its own headers as a part, and those of its top are decoded.
 pub(super) fn read(raw: &[u8]) -> Result<Mail<'_>, ParseError> {
-    let lines = raw.split(|byte| *byte == b'\n');
-    let boundaries = lines.filter(|line| line.starts_with(b"--")).count();
-    let words = raw.windows(b"boundary".len());
-    let multiparts = words.filter(|word| word.eq_ignore_ascii_case(b"boundary"));
-    if boundaries > MAX_BOUNDARIES || multiparts.count() > MAX_MULTIPARTS {
+    if !bounds::holds(raw) {
         return Err(error("the mail has too many parts"));
     }
-    MessageParser::default()
+    // What is encoded is not looked at here, so an encoded mail is found before it is decoded and taken apart as
+    // well: nothing has counted what is in it. RFC 2046 section 5.2.1 forbids it.
+    let shell = SHELL.parse(raw).map(Mail);
+    if shell.is_some_and(|shell| has_encoded_mail(&shell)) {
+        return Err(error("a mail within the mail is encoded"));
+    }
+    let mut mail = STRUCTURE
         .parse(raw)
         .map(Mail)
         .filter(|mail| !mail.parts.is_empty())
-        .ok_or_else(|| error("the body is no mail"))
+        .ok_or_else(|| error("the body is no mail"))?;
+    if let (Some(head), Some(top)) = (head(&mail), mail.0.parts.first_mut())
+        && let Some(decoded) = head.parts.into_iter().next()
+    {
+        top.headers = decoded.headers;
+    }
+    Ok(mail)
+}
+
+/// The headers of a mail or of a mail within one, decoded; no parts.
+pub(super) fn head(mail: &Message<'_>) -> Option<Message<'static>> {
+    let mut text = Vec::new();
+    for field in &mail.parts.first()?.headers {
+        let (start, end) = (field.offset_field as usize, field.offset_end as usize);
+        let field = mail.raw_message.get(start..end).unwrap_or_default();
+        text.extend_from_slice(&field[..field.len().min(MAX_FIELD_BYTES)]);
+        if !text.ends_with(b"\n") {
+            text.push(b'\n');
+        }
+        if text.len() > MAX_HEAD_BYTES {
+            break;
+        }
+    }
+    let head = MessageParser::default().parse_headers(&text)?;
+    Some(head.into_owned())
+}
+
+/// The same of headers that stand for themselves.
+pub(super) fn head_of(text: &[u8]) -> Option<Message<'static>> {
+    let text = &text[..text.len().min(MAX_HEAD_BYTES)];
+    head(&STRUCTURE.parse_headers(text)?)
+}
+
+/// Whether a mail within the mail is written in base64 or the like.
+fn has_encoded_mail(mail: &Message<'_>) -> bool {
+    let mut mails = vec![mail];
+    while let Some(mail) = mails.pop() {
+        // There a part without a type is a mail (RFC 2046 section 5.1.5).
+        let is_digest = mail
+            .parts
+            .iter()
+            .any(|part| part.is_content_type("multipart", "digest"));
+        for part in &mail.parts {
+            let is_mail = match part.content_type() {
+                None => is_digest,
+                Some(_) => ["rfc822", "global"]
+                    .iter()
+                    .any(|subtype| part.is_content_type("message", subtype)),
+            };
+            let is_encoded = |field: &Header<'_>| {
+                let (start, end) = (field.offset_start as usize, field.offset_end as usize);
+                let value = mail.raw_message.get(start..end).unwrap_or_default();
+                field.name == HeaderName::ContentTransferEncoding
+                    && ["base64", "quoted-printable"]
+                        .iter()
+                        .any(|name| value.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+            };
+            if is_mail && part.headers.iter().any(is_encoded) {
+                return true;
+            }
+            if let PartType::Message(inner) = &part.body {
+                mails.push(inner);
+            }
+        }
+    }
+    false
 }
 
 fn error(reason: &str) -> ParseError {
@@ -100,4 +182,42 @@ fn is_our_own(mail: &Message<'_>) -> bool {
     let is_from = |addresses: Vec<String>| addresses.iter().any(|address| from.contains(address));
     is_from(address::envelope(mail))
         || (address::text(mail, ATTEMPT_HEADER).is_some() && is_from(address::recipients(mail)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_field_longer_than_mail_programs_write_only_the_beginning_is_decoded() {
+        let address = "someone@b.example, ";
+        let text = format!("From: a@b.example\nTo: {}\n\nhi", address.repeat(100_000));
+        let mail = read(text.as_bytes()).unwrap();
+        let count = mail.to().unwrap().iter().count();
+        assert!(
+            (1..=MAX_FIELD_BYTES / address.len() + 1).contains(&count),
+            "{count}"
+        );
+        assert_eq!(address::list(mail.from()), ["a@b.example"]);
+
+        let many = "To: a@b.example\n".repeat(100_000);
+        let head = head_of(many.as_bytes()).unwrap();
+        assert!(head.headers().len() <= MAX_HEAD_BYTES / "To: a@b.example\n".len() + 1);
+        let top = read(many.as_bytes()).unwrap().headers().len();
+        assert!(
+            top <= MAX_HEAD_BYTES / "To: a@b.example\n".len() + 1,
+            "{top}"
+        );
+    }
+
+    #[test]
+    fn only_the_parts_of_a_mail_that_keeps_the_bounds_are_made() {
+        let head = "From: a@b.example\nContent-Type: multipart/mixed; boundary=b\n\n";
+        let few = head.to_owned() + &"x--b\n\n".repeat(1_000);
+        // Itself, one before which the first mark stands, and one between each two marks.
+        let count = read(few.as_bytes()).unwrap().parts.len();
+        assert!((1_000..=1_002).contains(&count), "{count}");
+        let many = head.to_owned() + &"x--b\n\n".repeat(60_000);
+        assert!(read(many.as_bytes()).is_err());
+    }
 }

@@ -17,7 +17,9 @@ use lettre::transport::smtp::client::{
 };
 use lettre::transport::smtp::commands::{Data, Mail, Noop, Rcpt};
 use lettre::transport::smtp::extension::{Extension, MailParameter};
+use tokio::net::TcpStream;
 
+use super::clear::Clear;
 use super::errors::{self, Phase};
 use super::settings::{Security, Server};
 use crate::{ErrorClass, SendError};
@@ -33,6 +35,8 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Servers hang up on idle clients, often after a minute.
 const KEEP_IDLE_FOR: Duration = Duration::from_secs(45);
 const KEEP_IDLE: usize = 4;
+
+const NOT_CONNECTED: &str = "the connection to the mail server failed";
 
 /// Strongest first. XOAUTH2 needs tokens that a URL cannot carry.
 const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
@@ -132,20 +136,27 @@ impl Relay {
 
     async fn log_in(&self, private: &[&str]) -> Result<AsyncSmtpConnection, SendError> {
         let server = &self.server;
-        let tls_at_once = match server.security {
-            Security::Tls => Some(self.tls()?),
-            _ => None,
-        };
+        let address = (server.host.as_str(), server.port);
         let refused = |phase, error: Error| not_sent(phase, &error, private);
-        let mut connection = AsyncSmtpConnection::connect_tokio1(
-            (server.host.as_str(), server.port),
-            Some(CONNECT_TIMEOUT),
-            &server.hello,
-            tls_at_once,
-            None,
-        )
-        .await
-        .map_err(|error| refused(Phase::Greeting, error))?;
+        let connected = match server.security {
+            Security::StartTls | Security::Opportunistic => {
+                let socket = TcpStream::connect(address)
+                    .await
+                    .map_err(|_| errors::plain(ErrorClass::Transient, NOT_CONNECTED))?;
+                let clear = Box::new(Clear::new(socket));
+                AsyncSmtpConnection::connect_with_transport(clear, &server.hello).await
+            }
+            Security::Tls | Security::Plain => {
+                let tls = match server.security {
+                    Security::Tls => Some(self.tls()?),
+                    _ => None,
+                };
+                let timeout = Some(CONNECT_TIMEOUT);
+                AsyncSmtpConnection::connect_tokio1(address, timeout, &server.hello, tls, None)
+                    .await
+            }
+        };
+        let mut connection = connected.map_err(|error| refused(Phase::Greeting, error))?;
 
         let wants_tls = match server.security {
             Security::StartTls => true,
@@ -263,7 +274,7 @@ fn not_sent(phase: Phase, error: &Error, private: &[&str]) -> SendError {
         let detail = if error.is_tls() || is_certificate_error(error) {
             "no protected connection to the mail server: its certificate is not trusted"
         } else {
-            "the connection to the mail server failed"
+            NOT_CONNECTED
         };
         errors::plain(ErrorClass::Transient, detail)
     })

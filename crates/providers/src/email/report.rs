@@ -5,7 +5,7 @@
 //! survives relays that give mails a Message-ID of their own (Amazon SES, Exchange Online).
 
 use chrono::{DateTime, Utc};
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use mail_parser::{HeaderName, HeaderValue, Message, MessagePart, MimeHeaders, PartType};
 use serde_json::json;
 use wasel_domain::consent::Consent;
 use wasel_domain::event::{
@@ -15,7 +15,7 @@ use wasel_domain::event::{
 use wasel_domain::{AttemptId, MessageStatus};
 
 use super::compose::ATTEMPT_HEADER;
-use super::{address, errors, inbound};
+use super::{address, errors, inbound, parse};
 
 /// "Other undefined status", where a report tells no code.
 const UNKNOWN_STATUS: &str = "5.0.0";
@@ -90,35 +90,33 @@ impl Returned {
 
     fn in_part(part: &MessagePart<'_>) -> Option<Self> {
         if let PartType::Message(mail) = &part.body {
-            return Self::of(mail);
+            return parse::head(mail).map(|head| Self::of(&head));
         }
         let subtype = part.content_type()?.subtype()?;
         let is_headers = ["rfc822-headers", "rfc822", "global-headers", "global"]
             .iter()
             .any(|name| subtype.eq_ignore_ascii_case(name));
         is_headers
-            .then(|| MessageParser::default().parse_headers(part.contents()))
+            .then(|| parse::head_of(part.contents()))
             .flatten()
-            .and_then(|mail| Self::of(&mail))
+            .map(|head| Self::of(&head))
     }
 
     fn in_text(text: &str) -> Option<Self> {
         let start = COPY_MARKS.iter().filter_map(|mark| text.find(mark)).min()?;
         let (_, copy) = text[start..].split_once('\n')?;
-        let mail = MessageParser::default().parse_headers(copy.trim_start().as_bytes())?;
-        Self::of(&mail)
+        let head = parse::head_of(copy.trim_start().as_bytes())?;
+        Some(Self::of(&head))
     }
 
-    fn of(mail: &Message<'_>) -> Option<Self> {
-        // The parser's accessors want at least the headers of a mail.
-        mail.parts.first()?;
-        Some(Self {
-            message_id: mail.message_id().and_then(address::id),
-            attempt_id: address::text(mail, ATTEMPT_HEADER).and_then(|id| id.parse().ok()),
-            from: address::list(mail.from()),
-            to: address::list(mail.to()),
+    fn of(head: &Message<'_>) -> Self {
+        Self {
+            message_id: head.message_id().and_then(address::id),
+            attempt_id: address::text(head, ATTEMPT_HEADER).and_then(|id| id.parse().ok()),
+            from: address::list(head.from()),
+            to: address::list(head.to()),
             is_there: true,
-        })
+        }
     }
 
     fn names_a_message(&self) -> bool {
@@ -271,7 +269,10 @@ fn daemon(
         DAEMONS.contains(&user)
     });
     let names_failed = address::text(mail, "X-Failed-Recipients").is_some();
-    if !(is_daemon && (returned.is_there || names_failed)) {
+    // A postmaster is also a person who attaches mails: what came back is ours, or nobody is to answer the report.
+    let is_returned =
+        returned.is_there && (returned.attempt_id.is_some() || has_empty_return_path(mail));
+    if !(is_daemon && (is_returned || names_failed)) {
         return None;
     }
     let text = body(mail).unwrap_or_default();
@@ -298,6 +299,12 @@ fn daemon(
         returned,
         at,
     )])
+}
+
+/// `Return-Path: <>`, which mail servers write at delivery: the sender of reports (RFC 5321 section 4.5.5).
+fn has_empty_return_path(mail: &Message<'_>) -> bool {
+    mail.header(HeaderName::ReturnPath)
+        .is_some_and(HeaderValue::is_empty)
 }
 
 /// `550 …` or `… 550-…` as a word of its own.

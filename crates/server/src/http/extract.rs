@@ -2,8 +2,8 @@
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, DocumentError};
@@ -78,6 +78,17 @@ fn explain(text: &str) -> (Option<String>, String) {
     )
 }
 
+/// The query's parameters. NUL is refused: Postgres' text has none.
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|rejection| query_error(&rejection))?;
+    if let Some((name, _)) = pairs.iter().find(|(_, value)| value.contains('\0')) {
+        return Err(ApiError::invalid(name, "holds a NUL character"));
+    }
+    let Query(value) = Query::try_from_uri(uri).map_err(|rejection| query_error(&rejection))?;
+    Ok(value)
+}
+
 fn query_error(rejection: &QueryRejection) -> ApiError {
     let (field, message) = explain(&rejection.body_text());
     let error = ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message);
@@ -103,11 +114,8 @@ impl<T: DeserializeOwned> FromRequest<AppState> for DocumentJson<T> {
 impl<T: DeserializeOwned> FromRequestParts<AppState> for QueryParams<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let Query(value) = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|error| query_error(&error))?;
-        Ok(Self(value))
+    async fn from_request_parts(parts: &mut Parts, _state: &AppState) -> Result<Self, ApiError> {
+        Ok(Self(query(&parts.uri)?))
     }
 }
 
@@ -116,12 +124,9 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for DocumentQuery<T> {
 
     async fn from_request_parts(
         parts: &mut Parts,
-        state: &AppState,
+        _state: &AppState,
     ) -> Result<Self, DocumentError> {
-        let Query(value) = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|error| query_error(&error))?;
-        Ok(Self(value))
+        Ok(Self(query(&parts.uri)?))
     }
 }
 
@@ -150,7 +155,30 @@ impl FromRequestParts<AppState> for DocumentCaller {
 
 #[cfg(test)]
 mod tests {
-    use super::explain;
+    use axum::http::Uri;
+    use serde::Deserialize;
+
+    use super::{explain, query};
+
+    #[derive(Debug, Deserialize)]
+    struct Search {
+        q: String,
+        limit: Option<i64>,
+    }
+
+    #[test]
+    fn a_query_with_a_nul_names_the_parameter() {
+        let read = |uri: &'static str| query::<Search>(&Uri::from_static(uri));
+        for uri in ["/?q=a%00b", "/?limit=1&q=%00", "/?q=a&limit=1%00"] {
+            let error = read(uri).unwrap_err();
+            let name = if uri.contains("q=a&") { "limit" } else { "q" };
+            assert_eq!(error.field.as_deref(), Some(name), "{uri}");
+            assert_eq!(error.status, 400, "{uri}");
+        }
+        let good = read("/?q=%5Cu0000&limit=2").unwrap();
+        assert_eq!((good.q.as_str(), good.limit), (r"\u0000", Some(2)));
+        assert_eq!(read("/").unwrap_err().field.as_deref(), Some("q"));
+    }
 
     #[test]
     fn the_field_at_fault_is_found_in_serdes_words() {

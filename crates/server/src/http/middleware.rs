@@ -64,6 +64,7 @@ pub fn cors(origins: &[String]) -> CorsLayer {
         Method::OPTIONS,
     ];
     let exposed = [
+        "content-disposition",
         "content-range",
         "content-location",
         "x-relay-error",
@@ -104,4 +105,33 @@ pub async fn harden(request: Request, next: Next) -> Response {
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_on_a_listed_origin_reads_what_a_download_is_called() {
+        let app: axum::Router = axum::Router::new()
+            .route("/", get(|| async { "file" }))
+            .layer(cors(&["https://app.example".to_owned()]));
+        let request = Request::builder()
+            .uri("/")
+            .header(header::ORIGIN, "https://app.example")
+            .body(Body::empty())
+            .unwrap();
+        let response = app.oneshot(request).await.unwrap();
+        let exposed = response.headers()[header::ACCESS_CONTROL_EXPOSE_HEADERS]
+            .to_str()
+            .unwrap();
+        assert!(
+            exposed.split(',').any(|name| name == "content-disposition"),
+            "{exposed}"
+        );
+    }
 }

@@ -148,6 +148,15 @@ async fn the_operators_server_tells_people_things_and_sees_what_managers_share()
 }
 
 #[tokio::test]
+async fn the_escape_of_nul_as_a_text_is_no_nul() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    let data = json!({ "pattern": r"\u0000" });
+    let made = tell(&app, &org, json!({ "title": "x", "data": data })).await;
+    assert_eq!(made["data"], data);
+}
+
+#[tokio::test]
 async fn who_may_not_or_says_it_wrong_is_refused() {
     let app = TestApp::start().await;
     let (org, other) = (app.org("a").await, app.org("b").await);
@@ -169,6 +178,11 @@ async fn who_may_not_or_says_it_wrong_is_refused() {
             "data",
         ),
         (json!({ "title": "x", "data": { "a": "\u{0}" } }), "data"),
+        (json!({ "title": "x", "data": { "a\u{0}": [] } }), "data"),
+        (
+            json!({ "title": "x", "data": { "a": [{ "b": "\u{0}" }] } }),
+            "data",
+        ),
         (
             json!({ "title": "x", "user_id": other.people.owner }),
             "user_id",
@@ -185,6 +199,11 @@ async fn who_may_not_or_says_it_wrong_is_refused() {
             .expect(400);
         assert_eq!(answer["error"]["field"], field, "{answer}");
     }
+    let answer = app
+        .get(org.owner(), "/v1/notifications?kind=a%00b")
+        .await
+        .expect(400);
+    assert_eq!(answer["error"]["field"], "kind", "{answer}");
     for body in [
         json!({}),
         json!({ "all": false }),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 use wasel_domain::OrgId;
+use wasel_domain::email::MAX_SUBJECT_CHARS;
 use wasel_testkit::{Answer, Org, TestApp};
 
 async fn create(app: &TestApp, org: &Org, body: Value) -> Value {
@@ -145,6 +146,10 @@ async fn each_field_that_will_not_do_is_named() {
         (json!({ "email_subject": "a\r\nBcc: b" }), "email_subject"),
         (json!({ "email_subject": "a\u{2028}b" }), "email_subject"),
         (
+            json!({ "email_subject": "م".repeat(MAX_SUBJECT_CHARS + 1) }),
+            "email_subject",
+        ),
+        (
             json!({ "twilio_content_sid": "HX123" }),
             "twilio_content_sid",
         ),
@@ -171,14 +176,14 @@ async fn each_field_that_will_not_do_is_named() {
     assert_eq!(answer["error"]["field"], "message_template");
     // At the limits, and with the variables in another order.
     let body = json!({ "name": "x".repeat(100), "message_template": format!("{{{{a}}}}{{{{b}}}}{}", "م".repeat(4086)),
-        "variables": ["b", "a"] });
+        "variables": ["b", "a"], "email_subject": "م".repeat(MAX_SUBJECT_CHARS) });
     let made = create(&app, &org, body).await;
     let answer = app
         .patch(org.owner(), &path(&made), &json!({ "variables": ["a"] }))
         .await
         .expect(400);
     assert_eq!(answer["error"]["field"], "variables");
-    for query in ["?category=spam", "?limit=0", "?cursor=x"] {
+    for query in ["?category=spam", "?limit=0", "?cursor=x", "?q=%00"] {
         app.get(org.owner(), &format!("/v1/templates{query}"))
             .await
             .expect(400);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mail_parser::MessageParser;
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use wasel_domain::content::{MediaSource, OutboundMedia, OutboundTemplate};
 use wasel_domain::event::{Identity, IdentityKind};
 use wasel_domain::{AttemptId, MessageId, MessageStatus, OutboundContent};
@@ -446,6 +448,33 @@ async fn a_failure_leaves_the_channel_usable() {
     server.say("NOOP", HANG_UP);
     Sending::default().through(&channel).await.unwrap();
     assert_eq!(server.messages().len(), 4);
+}
+
+#[tokio::test]
+async fn answers_put_behind_the_one_to_starttls_end_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtp://{}?tls=required", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut socket = BufReader::new(socket);
+        for answer in [
+            "220 mx.example\r\n",
+            "250-mx.example\r\n250 STARTTLS\r\n",
+            "220 go on\r\n250-mx.example\r\n250 AUTH PLAIN\r\n",
+        ] {
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            if !answer.starts_with("220 go") {
+                socket.read_line(&mut String::new()).await.unwrap();
+            }
+        }
+        // Says nothing more: whoever does not look at the answers waits for its part of the handshake.
+        socket.read_to_end(&mut Vec::new()).await
+    });
+    let channel = channel(&url);
+    let sending = Sending::default();
+    let sent = tokio::time::timeout(Duration::from_secs(20), sending.through(&channel));
+    let error = sent.await.unwrap().unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient);
 }
 
 #[tokio::test]

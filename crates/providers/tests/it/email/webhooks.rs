@@ -15,6 +15,7 @@ use super::{OLD_SECRET, SECRET, provider, sign_at, subject};
 use crate::stand_in;
 
 const URL: &str = "https://wasel.example/api/webhooks/email";
+const TOO_MANY: &str = "the mail has too many parts";
 const RECEIVED_AT: i64 = 1_728_000_000;
 
 macro_rules! case {
@@ -261,7 +262,7 @@ fn a_mail_for_nobody_or_from_nobody_is_refused() {
     }
     let many = format!(
         "From: a@b.example\nTo: shop@example.com\nContent-Type: multipart/mixed; boundary=x\n\n{}",
-        "--x\n\n".repeat(20_000)
+        "--x\n\n".repeat(60_000)
     );
     assert!(parse(&mail(&many)).is_err());
     let searches = format!(
@@ -269,6 +270,73 @@ fn a_mail_for_nobody_or_from_nobody_is_refused() {
         "Content-Type: multipart/mixed; boundary=x\n\n".repeat(2_000)
     );
     assert!(parse(&mail(&searches)).is_err());
+}
+
+const HEAD: &str = "From: a@b.example\nTo: shop@example.com\n";
+
+#[test]
+fn a_boundary_in_the_middle_of_a_line_counts() {
+    let bomb = |parts: usize| {
+        let lines = "x--b\n\n".repeat(parts);
+        mail(&format!(
+            "{HEAD}Content-Type: multipart/mixed; boundary=b\n\n{lines}"
+        ))
+    };
+    assert!(parse(&bomb(1_000)).is_ok());
+    assert_eq!(parse(&bomb(60_000)), Err(TOO_MANY.to_owned()));
+}
+
+#[test]
+fn dashes_without_a_boundary_part_nothing() {
+    let table = format!("{HEAD}\n{}", "-".repeat(200_000));
+    assert!(parse(&mail(&table)).is_ok());
+}
+
+#[test]
+fn an_encoded_mail_within_the_mail_is_refused_before_it_is_decoded() {
+    use base64::Engine as _;
+    let inner =
+        "Content-Type: multipart/mixed; boundary=b\n\n".to_owned() + &"--b\n\n".repeat(60_000);
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&inner);
+    for (encoding, body) in [
+        ("base64", &encoded),
+        ("BASE64", &encoded),
+        (
+            "\n quoted-printable",
+            &inner.replace('=', "=3D").replace('-', "=2D"),
+        ),
+    ] {
+        let alone = format!(
+            "{HEAD}Content-Type: message/rfc822\nContent-Transfer-Encoding: {encoding}\n\n{body}"
+        );
+        let as_a_part = format!(
+            "{HEAD}Content-Type: multipart/digest; boundary=x\n\n--x\nContent-Transfer-Encoding: {encoding}\n\n{body}\n--x--\n"
+        );
+        for text in [alone, as_a_part] {
+            assert_eq!(
+                parse(&mail(&text)),
+                Err("a mail within the mail is encoded".to_owned()),
+                "{encoding}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_takes_the_parser_more_than_one_look_at_each_byte_is_refused() {
+    let searches = format!(
+        "{HEAD}{}\n{}",
+        "Content-Type: multipart/mixed; boundary=x\n\n".repeat(300),
+        "a\n".repeat(3_000_000)
+    );
+    let continuations = (1..30_000).fold(format!("{HEAD}Content-Type: text/plain"), |text, n| {
+        text + &format!(";\n x*{n}=a")
+    });
+    let fields = HEAD.to_owned() + &"a:\n".repeat(600_000);
+    let mails = HEAD.to_owned() + &"Content-Type: message/rfc822\n\n".repeat(60_000);
+    for text in [searches, continuations, fields, mails] {
+        assert_eq!(parse(&mail(&text)), Err(TOO_MANY.to_owned()));
+    }
 }
 
 #[test]
@@ -296,6 +364,27 @@ fn our_own_mail_to_another_mailbox_of_ours_is_a_message_and_to_the_same_one_is_n
     // A customer who copies themselves is a customer.
     let copied = "From: a@b.example\nTo: shop@example.com\nCc: a@b.example\n\nhi";
     assert_eq!(parse(&mail(copied)).unwrap().len(), 1);
+}
+
+#[test]
+fn a_postmaster_who_attaches_a_mail_is_a_person_unless_it_is_ours_or_nobody_is_to_answer() {
+    let report = String::from_utf8(case("bounce_with_returned_mail").request.body.to_vec());
+    let report = report.unwrap().replace("MAILER-DAEMON@", "postmaster@");
+    let is_report = |text: &str| match &parse(&mail(text)).unwrap()[..] {
+        [ProviderEvent::Status(_)] => true,
+        [ProviderEvent::Message(_)] => false,
+        other => panic!("{other:?}"),
+    };
+    assert!(is_report(&report));
+    let other = report.replace("X-Wasel-Attempt-Id", "X-Other");
+    assert!(!is_report(&other));
+    assert!(!is_report(&format!(
+        "Return-Path: <postmaster@odd.example>\n{other}"
+    )));
+    assert!(is_report(&format!("Return-Path: <>\n{other}")));
+    assert!(is_report(&format!(
+        "X-Failed-Recipients: sara@customer.example\n{other}"
+    )));
 }
 
 #[test]

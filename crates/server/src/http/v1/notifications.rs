@@ -260,9 +260,8 @@ fn checked(request: CreateNotificationRequest) -> Result<NewNotification, ApiErr
         }
     }
     let data = Value::Object(request.data.unwrap_or_default());
-    let json = data.to_string();
     // Postgres' JSON has no NUL.
-    if json.len() > MAX_DATA || json.contains("\\u0000") {
+    if data.to_string().len() > MAX_DATA || has_nul(&data) {
         let message = format!("must be at most {MAX_DATA} bytes of JSON, without NUL");
         return Err(ApiError::invalid("data", message));
     }
@@ -275,6 +274,18 @@ fn checked(request: CreateNotificationRequest) -> Result<NewNotification, ApiErr
         advice: request.advice,
         data,
     })
+}
+
+/// In a name or a text, however deep. Only so deep as the request's JSON was read.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// Either some, by their ids, or all.

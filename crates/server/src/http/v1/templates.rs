@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 use wasel_db::templates::{self, Filter, Template, TemplateFields, UNIQUE_NAME};
+use wasel_domain::email::MAX_SUBJECT_CHARS;
 use wasel_domain::template::{TemplateError, TemplateTexts, is_line_break};
 
 use super::conversations::present;
@@ -27,11 +28,10 @@ const CATEGORIES: [&str; 5] = [
     "payment_reminder",
     "custom",
 ];
-/// The longest texts, in characters: a WhatsApp text message has 4096, a subject line (RFC 5322) at most 998.
+/// The longest texts, in characters: a WhatsApp text message has 4096. A subject is bounded as in a message.
 const MAX_NAME: usize = 100;
 const MAX_TEXT: usize = 4096;
 const MAX_DESCRIPTION: usize = 1000;
-const MAX_SUBJECT: usize = 998;
 const MAX_HTML: usize = 200_000;
 const MAX_URL: usize = 2048;
 
@@ -447,7 +447,7 @@ fn checked(
     let optional = [
         ("description", &fields.description, MAX_DESCRIPTION),
         ("media_url", &fields.media_url, MAX_URL),
-        ("email_subject", &fields.email_subject, MAX_SUBJECT),
+        ("email_subject", &fields.email_subject, MAX_SUBJECT_CHARS),
         ("email_html", &fields.email_html, MAX_HTML),
     ];
     for (name, text, max) in optional {
