@@ -74,9 +74,9 @@ const hasNoSidewaysScroll = () => page.evaluate(() => document.documentElement.s
 describe('the page', () => {
   test('signs in by itself and shows the seeded conversations, without a complaint in the console', async () => {
     await visit();
-    for (const name of ['منى السيد', 'خالد العتيبي', 'Emma Brown']) await conversationOf(name).waitFor();
-    await conversations().nth(3).waitFor();
-    assert.equal(await conversations().count(), 4);
+    for (const name of ['منى السيد', 'خالد العتيبي', 'Emma Brown', 'ليلى حسن']) await conversationOf(name).waitFor();
+    await conversations().nth(4).waitFor();
+    assert.equal(await conversations().count(), 5);
     assert.equal(await page.locator('input[type=password]').isVisible(), false, 'nobody is asked for a password');
     assert.deepEqual(complaints, []);
   });
@@ -155,14 +155,14 @@ describe('the page', () => {
 
   test('the search finds by name and by number', async () => {
     await visit();
-    await conversations().nth(3).waitFor();
+    await conversations().nth(4).waitFor();
     for (const words of ['Emma', '447700900123']) {
       await page.getByTestId('search').fill(words);
       await page.waitForFunction(() => document.querySelectorAll('[data-testid=conversation]').length === 1);
       await conversationOf('Emma Brown').waitFor();
     }
     await page.getByTestId('search').fill('');
-    await conversations().nth(3).waitFor();
+    await conversations().nth(4).waitFor();
   });
 
   test('the language switch turns the page around, and the choice stays', async () => {

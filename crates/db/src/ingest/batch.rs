@@ -237,10 +237,7 @@ impl Writer {
                     .map(|id| clean(id).into_owned()),
                 referral: message.referral.as_ref().and_then(clean_json),
                 metadata: metadata_of(message),
-                sent_at: in_order(
-                    known_time(message.sent_at, item.received_at),
-                    item.received_at,
-                ),
+                sent_at: known_time(message.sent_at, item.received_at),
             });
             files.extend(refs);
         }
@@ -357,16 +354,6 @@ async fn find_threads(
 /// A provider that tells no time leaves the epoch; then it happened when we heard of it.
 fn known_time(told: DateTime<Utc>, received_at: DateTime<Utc>) -> DateTime<Utc> {
     if told == DateTime::UNIX_EPOCH {
-        received_at
-    } else {
-        told
-    }
-}
-
-/// Providers tell whole seconds. What was written in the second we heard of it comes after what we sent before, in that
-/// same second.
-fn in_order(told: DateTime<Utc>, received_at: DateTime<Utc>) -> DateTime<Utc> {
-    if told.timestamp_subsec_nanos() == 0 && told.timestamp() == received_at.timestamp() {
         received_at
     } else {
         told

@@ -78,7 +78,8 @@ async fn a_mail_goes_out_comes_back_into_one_conversation_and_its_bounce_marks_i
     assert!(out.html.unwrap().contains("<b>غداً</b>"));
     assert_eq!(json!(out.message_id), message["provider_message_id"]);
 
-    // She answers from another address of hers, with a file.
+    // She answers from another address of hers, with a file. A mail's Date counts whole seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let file = b"%PDF-1.4 a bill".to_vec();
     app.world()
         .send_email(CustomerEmail {
@@ -118,6 +119,7 @@ async fn a_mail_goes_out_comes_back_into_one_conversation_and_its_bounce_marks_i
     assert_eq!(fetched.status(), 200);
     assert_eq!(fetched.bytes().await.unwrap(), file);
 
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     // The agent answers in the conversation: it continues the thread under its subject.
     let reply = json!({ "conversation_id": conversation["id"], "content": { "type": "text", "body": "وصلت" } });
     let reply = app
