@@ -4,7 +4,8 @@ SET search_path = public;
 
 -- What a moved row was called where it came from: `source` is one import ("twilio-2024"), `kind` its table.
 CREATE TABLE IF NOT EXISTS external_refs (
-    org_id      uuid NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
+    -- No foreign key, which would be checked for each of a million rows: the trigger below deletes instead.
+    org_id      uuid NOT NULL,
     source      text NOT NULL,
     kind        text NOT NULL,
     external_id text NOT NULL,
@@ -13,6 +14,16 @@ CREATE TABLE IF NOT EXISTS external_refs (
     PRIMARY KEY (org_id, source, kind, external_id)
 );
 CALL wasel.protect('external_refs', '{}');
+
+CREATE OR REPLACE FUNCTION wasel.forget_external_refs() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    DELETE FROM external_refs WHERE org_id = OLD.id;
+    RETURN NULL;
+END $$;
+ALTER FUNCTION wasel.forget_external_refs() OWNER TO service_role;
+CREATE OR REPLACE TRIGGER forget_external_refs AFTER DELETE ON organizations FOR EACH ROW
+    EXECUTE FUNCTION wasel.forget_external_refs();
 
 -- As before, and quiet during an import: a million old rows are no news. Only the server may be quiet, never a tenant.
 CREATE OR REPLACE FUNCTION wasel.log_change() RETURNS trigger
