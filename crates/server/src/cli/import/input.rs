@@ -547,7 +547,7 @@ mod tests {
             ("id,body\n1,\"", Format::Csv),
             ("[{\"body\": \"", Format::Json),
         ] {
-            let endless = start.as_bytes().chain(std::io::repeat(b'x'));
+            let endless = Read::chain(start.as_bytes(), std::io::repeat(b'x'));
             let refused = each_record(endless, format, &[], |_| Ok(())).unwrap_err();
             let words = format!("{refused:#}");
             assert!(words.contains("a quote that is not closed"), "{words}");

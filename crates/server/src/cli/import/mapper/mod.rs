@@ -325,3 +325,6 @@ fn hash_of<'a>(parts: impl Iterator<Item = &'a str>) -> [u8; 32] {
     hash.copy_from_slice(context.finish().as_ref());
     hash
 }
+
+#[cfg(test)]
+mod tests;
