@@ -873,7 +873,7 @@ async fn a_source_that_would_hide_rows_or_mix_tenants_is_refused_and_two_databas
     let role = format!("reader_{}", Uuid::now_v7().simple());
     sqlx::raw_sql(AssertSqlSafe(format!(
         "CREATE ROLE {role} LOGIN PASSWORD 'secret'; GRANT SELECT ON message_logs TO {role};
-         ALTER TABLE message_logs ENABLE ROW LEVEL SECURITY; CREATE POLICY some ON message_logs USING (id = 1)"
+         ALTER TABLE message_logs ENABLE ROW LEVEL SECURITY; CREATE POLICY hides ON message_logs USING (id = 1)"
     )))
     .execute(&mut one.connect().await)
     .await

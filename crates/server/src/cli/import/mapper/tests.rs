@@ -240,13 +240,8 @@ fn a_template_has_the_variables_of_its_text() {
         "whatsapp_templates",
         "id name message_template variables created_at",
     );
-    let row = [
-        "1",
-        "welcome",
-        "أهلاً {{ name }}",
-        r#"[{"name": "x"}]"#,
-        "2024-01-01",
-    ];
+    // The old list, which may be anything, is not even read.
+    let row = ["1", "welcome", "أهلاً {{ name }}", "2024-01-01"];
     let Ok(Mapped::Template(row)) = map(&mut templates, &row) else {
         panic!("not moved");
     };
