@@ -45,7 +45,7 @@ pub type Survey = HashMap<Vec<String>, u64>;
 
 /// Pieces of a database's answer that wait to be read.
 const PIECES: usize = 8;
-/// The longest row, in bytes: what is longer is a quote that nobody closed.
+/// The longest row of a file, in bytes: what is longer is a quote that nobody closed. A database closes its own.
 const LONGEST_ROW: usize = 64 << 20;
 
 impl Input {
@@ -149,12 +149,18 @@ impl Input {
                 let width = columns.len();
                 let count = tokio::task::spawn_blocking(move || {
                     let mut survey = Survey::new();
-                    each_record(Pieces::new(receiver), Format::Csv, &[], |record| {
-                        let values = record.iter().take(width).map(str::to_owned).collect();
-                        let rows: u64 = record.get(width).unwrap_or("0").parse()?;
-                        *survey.entry(values).or_default() += rows;
-                        Ok(())
-                    })?;
+                    each_record(
+                        Pieces::new(receiver),
+                        usize::MAX,
+                        Format::Csv,
+                        &[],
+                        |record| {
+                            let values = record.iter().take(width).map(str::to_owned).collect();
+                            let rows: u64 = record.get(width).unwrap_or("0").parse()?;
+                            *survey.entry(values).or_default() += rows;
+                            Ok(())
+                        },
+                    )?;
                     Ok(survey)
                 });
                 let names: Vec<&str> = columns.iter().map(String::as_str).collect();
@@ -173,19 +179,25 @@ impl Input {
                         .collect();
                     let mut survey = Survey::new();
                     let mut values: Vec<String> = vec![String::new(); places.len()];
-                    each_record(File::open(&path)?, format, &table.columns, |record| {
-                        for (value, place) in values.iter_mut().zip(&places) {
-                            value.clear();
-                            value.push_str(record.get(*place).unwrap_or(""));
-                        }
-                        match survey.get_mut(&values) {
-                            Some(rows) => *rows += 1,
-                            None => {
-                                survey.insert(values.clone(), 1);
+                    each_record(
+                        File::open(&path)?,
+                        LONGEST_ROW,
+                        format,
+                        &table.columns,
+                        |record| {
+                            for (value, place) in values.iter_mut().zip(&places) {
+                                value.clear();
+                                value.push_str(record.get(*place).unwrap_or(""));
                             }
-                        }
-                        Ok(())
-                    })
+                            match survey.get_mut(&values) {
+                                Some(rows) => *rows += 1,
+                                None => {
+                                    survey.insert(values.clone(), 1);
+                                }
+                            }
+                            Ok(())
+                        },
+                    )
                     .with_context(|| path.display().to_string())?;
                     Ok(survey)
                 })
@@ -212,7 +224,9 @@ impl Input {
                 let (sender, receiver) = mpsc::channel(PIECES);
                 let reading = tokio::task::spawn_blocking(move || {
                     let pieces = Pieces::new(receiver);
-                    each_record(pieces, Format::Csv, &[], |record| work(Some(record)))?;
+                    each_record(pieces, usize::MAX, Format::Csv, &[], |record| {
+                        work(Some(record))
+                    })?;
                     work(None)
                 });
                 let names: Vec<&str> = columns.iter().map(String::as_str).collect();
@@ -245,7 +259,7 @@ impl Input {
                         .collect();
                     let whole = places.len() == all.len();
                     let mut picked = StringRecord::new();
-                    each_record(File::open(&path)?, format, &all, |record| {
+                    each_record(File::open(&path)?, LONGEST_ROW, format, &all, |record| {
                         if whole {
                             return work(Some(record));
                         }
@@ -297,7 +311,7 @@ fn format_of(path: &Path) -> Option<Format> {
 fn columns_of(path: &Path, format: Format) -> Result<Vec<String>> {
     let file = File::open(path)?;
     match format {
-        Format::Csv => Ok(csv::Reader::from_reader(Bounded::new(file))
+        Format::Csv => Ok(csv::Reader::from_reader(Bounded::new(file, LONGEST_ROW))
             .headers()?
             .iter()
             .map(str::to_owned)
@@ -317,9 +331,10 @@ fn columns_of(path: &Path, format: Format) -> Result<Vec<String>> {
     }
 }
 
-/// Calls `work` with every record. A file that is not what its name says fails with the place.
+/// Calls `work` with every record of up to `longest` bytes. A file that is not what its name says fails with the place.
 fn each_record(
     from: impl Read,
+    longest: usize,
     format: Format,
     columns: &[String],
     mut work: impl FnMut(&StringRecord) -> Result<()>,
@@ -333,7 +348,7 @@ fn each_record(
     };
     match format {
         Format::Csv => {
-            let from = Bounded::new(from);
+            let from = Bounded::new(from, longest);
             let left = from.left.clone();
             let mut reader = csv::ReaderBuilder::new()
                 .buffer_capacity(128 * 1024)
@@ -347,7 +362,7 @@ fn each_record(
                 if !is_row {
                     return Ok(());
                 }
-                left.set(LONGEST_ROW);
+                left.set(longest);
                 clean_work(&record)?;
             }
         }
@@ -376,10 +391,10 @@ struct Bounded<R> {
 }
 
 impl<R> Bounded<R> {
-    fn new(from: R) -> Self {
+    fn new(from: R, longest: usize) -> Self {
         Self {
             from,
-            left: Rc::new(Cell::new(LONGEST_ROW)),
+            left: Rc::new(Cell::new(longest)),
         }
     }
 }
@@ -403,7 +418,7 @@ fn each_object(
     from: impl Read,
     mut work: impl FnMut(&Map<String, Value>) -> Result<()>,
 ) -> Result<()> {
-    let from = Bounded::new(from);
+    let from = Bounded::new(from, LONGEST_ROW);
     let left = from.left.clone();
     let mut reader = BufReader::with_capacity(128 * 1024, from);
     let first = first_byte(&mut reader)?;
@@ -517,10 +532,16 @@ mod tests {
     fn read(text: &str) -> Result<Vec<Vec<String>>> {
         let columns = ["id".to_owned(), "body".to_owned()];
         let mut rows = Vec::new();
-        each_record(text.as_bytes(), Format::Json, &columns, |record| {
-            rows.push(record.iter().map(str::to_owned).collect());
-            Ok(())
-        })?;
+        each_record(
+            text.as_bytes(),
+            LONGEST_ROW,
+            Format::Json,
+            &columns,
+            |record| {
+                rows.push(record.iter().map(str::to_owned).collect());
+                Ok(())
+            },
+        )?;
         Ok(rows)
     }
 
@@ -548,7 +569,7 @@ mod tests {
             ("[{\"body\": \"", Format::Json),
         ] {
             let endless = Read::chain(start.as_bytes(), std::io::repeat(b'x'));
-            let refused = each_record(endless, format, &[], |_| Ok(())).unwrap_err();
+            let refused = each_record(endless, LONGEST_ROW, format, &[], |_| Ok(())).unwrap_err();
             let words = format!("{refused:#}");
             assert!(words.contains("a quote that is not closed"), "{words}");
         }

@@ -28,6 +28,8 @@ pub use layout::Layout;
 const CACHE: usize = 200_000;
 /// The longest id, address or name, in bytes: Postgres takes about 2,700 into an index, and several are in one.
 const LONGEST_KEY: usize = 1000;
+/// The longest name of a customer, in characters.
+const LONGEST_NAME: usize = 250;
 /// The longest value, in bytes.
 const LONGEST_VALUE: usize = 16 << 20;
 /// A customer's address and name, as the old system kept them apart. About 250 bytes each.
@@ -89,7 +91,7 @@ impl Mapper {
             return Err("the row has a value of more than 16 MB".into());
         }
         let external_id = match external_id {
-            Some(id) => bounded(self.layout.column(Field::Id).unwrap_or("id"), &id)?,
+            Some(id) => bounded(self.layout.column(Field::Id).unwrap_or("id"), id)?,
             None => self.name_for(record),
         };
         Ok(match self.layout.shape.kind {
@@ -209,7 +211,7 @@ impl Mapper {
                     reason.get_or_insert_with(|| because(why));
                 }
                 (Ok(IdentityKind::Email), Family::Email) => {
-                    let value = bounded(column, &text.trim().to_lowercase())?;
+                    let value = bounded(column, text.trim().to_lowercase())?;
                     return Ok((Identity::new(IdentityKind::Email, value), column, text));
                 }
                 (Ok(IdentityKind::Email), _) => {
@@ -274,11 +276,16 @@ impl Mapper {
 }
 
 /// A text that goes into an index.
-fn bounded(column: &str, text: &str) -> Result<String, Reason> {
+fn bounded(column: &str, text: String) -> Result<String, Reason> {
     if text.len() > LONGEST_KEY {
         return Err(format!("{column}: longer than {LONGEST_KEY} bytes").into());
     }
-    Ok(text.to_owned())
+    Ok(text)
+}
+
+/// A customer's name: contacts are looked up by it, too, and a long one is better shorter than not moved.
+fn name_of(text: &str) -> String {
+    text.chars().take(LONGEST_NAME).collect()
 }
 
 /// JSON where it is an object or a list, else text.

@@ -67,7 +67,8 @@ impl Mapper {
                 "name",
                 self.layout
                     .get(record, Field::Name)
-                    .ok_or("name: missing")?,
+                    .ok_or("name: missing")?
+                    .to_owned(),
             )?,
             description: own("description").map(str::to_owned),
             category: match own("category") {

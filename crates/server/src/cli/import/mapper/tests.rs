@@ -176,15 +176,16 @@ fn what_no_index_takes_is_a_reason_and_not_the_end() {
     assert!(refused(&mut inbox, &["1", "7", &huge, "inbound", "2024-01-01"]).contains("16 MB"));
     let mut conversations = mapper(
         "whatsapp_conversations",
-        "id phone_number unread_count created_at",
+        "id phone_number customer_name unread_count created_at",
     );
     let Ok(Mapped::Conversation(row)) = map(
         &mut conversations,
-        &["1", "01012345678", "2147483647", "2024-01-01"],
+        &["1", "01012345678", &long, "2147483647", "2024-01-01"],
     ) else {
         panic!("not moved");
     };
     assert_eq!(row.unread_count, 10_000);
+    assert_eq!(row.customer_name.unwrap().len(), 250);
 }
 
 #[test]

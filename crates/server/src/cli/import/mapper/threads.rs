@@ -7,7 +7,7 @@ use uuid::Uuid;
 use wasel_db::import::{NewConversation, NewMessage, Thread};
 use wasel_domain::MessageStatus;
 
-use super::{Mapper, Reason, bounded, readable};
+use super::{Mapper, Reason, bounded, name_of, readable};
 use crate::cli::import::shapes::Field;
 use crate::cli::import::values;
 
@@ -57,14 +57,14 @@ impl Mapper {
             external_id,
             channel_id: found.id,
             identity,
-            customer_name: name,
+            customer_name: name.as_deref().map(name_of),
             avatar_url: get(Field::Avatar),
             status,
             assigned_to: assigned_to.and_then(|id| id.parse().ok()),
             notes: get(Field::Notes),
             tags: layout
                 .get(record, Field::Tags)
-                .map(|text| values::list(text))
+                .map(values::list)
                 .unwrap_or_default(),
             patient_id: get(Field::Patient),
             unread_count: get(Field::Unread)
@@ -173,7 +173,7 @@ impl Mapper {
             kept.insert("sender_id".to_owned(), sender.into());
         }
         let provider_message_id = match layout.all(record, Field::ProviderId).next() {
-            Some((column, id)) => Some(bounded(column, id)?),
+            Some((column, id)) => Some(bounded(column, id.to_owned())?),
             None => None,
         };
         let (id, spare_id) = self.ids(&external_id, created_at);
@@ -189,7 +189,7 @@ impl Mapper {
             body: owned(Field::Body).or_else(|| owned(Field::Caption)),
             content,
             media: media_url.map(|url| json!([{ "url": url }]).to_string()),
-            customer_name: owned(Field::Name),
+            customer_name: get(Field::Name).map(name_of),
             provider_message_id,
             sender_id,
             request_id: owned(Field::RequestId),
