@@ -234,8 +234,9 @@ struct Batch {
 }
 
 impl Batch {
-    fn add(&mut self, mapped: Result<Mapped, Skip>) {
+    fn add(&mut self, bytes: usize, mapped: Result<Mapped, Skip>) {
         self.read += 1;
+        self.bytes += bytes;
         match mapped {
             Ok(Mapped::Conversation(row)) => self.conversations.push(row),
             Ok(Mapped::Message(row)) => self.messages.push(row),
@@ -244,6 +245,10 @@ impl Batch {
             Ok(Mapped::Queued(row)) => self.queued.push(row),
             Err(skip) => self.skipped.push(skip),
         }
+    }
+
+    fn is_full(&self, rows: u64) -> bool {
+        self.read >= rows || self.bytes >= BATCH_BYTES
     }
 }
 
@@ -468,10 +473,9 @@ impl Job<'_> {
         let work = move |record: Option<&csv::StringRecord>| {
             if let Some(record) = record {
                 number += 1;
-                batch.bytes += record.as_slice().len();
-                batch.add(mapper.map(record, number));
+                batch.add(record.as_slice().len(), mapper.map(record, number));
             }
-            if batch.read == size || batch.bytes >= BATCH_BYTES || record.is_none() {
+            if batch.is_full(size) || record.is_none() {
                 sender.blocking_send(std::mem::take(&mut batch))?;
             }
             Ok(())
@@ -577,5 +581,25 @@ impl Job<'_> {
             .read(&planned.table, &planned.layout.columns, work, tell)
             .await?;
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_full_by_its_rows_or_by_its_bytes() {
+        let row = || {
+            Err(Skip {
+                reason: "because".into(),
+                id: "1".to_owned(),
+            })
+        };
+        let mut batch = Batch::default();
+        batch.add(BATCH_BYTES / 2, row());
+        assert!(batch.is_full(1) && !batch.is_full(10_000));
+        batch.add(BATCH_BYTES / 2, row());
+        assert!(batch.is_full(10_000));
     }
 }
