@@ -13,7 +13,7 @@ use crate::Result;
 pub struct SourceDb {
     connection: PgConnection,
     schema: String,
-    /// The database's name.
+    /// Host, port, database and schema: what tells it from other old databases. Neither user nor password.
     pub name: String,
 }
 
@@ -33,20 +33,22 @@ impl SourceDb {
             .connect()
             .await?;
         sqlx::raw_sql(
-            // Without the last one a repetition might read a table from its middle on.
+            // Without `synchronize_seqscans` a repetition might read a table from its middle on. Without `row_security`
+            // policies would hide rows and nobody would notice; like this Postgres refuses to read such a table.
             "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 1;
              SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET synchronize_seqscans = off;
+             SET row_security = off;
              BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         )
         .execute(&mut connection)
         .await?;
-        let name = sqlx::query_scalar("SELECT current_database()::text")
+        let database: String = sqlx::query_scalar("SELECT current_database()::text")
             .fetch_one(&mut connection)
             .await?;
         Ok(Self {
             connection,
             schema: schema.to_owned(),
-            name,
+            name: format!("{}/{database}/{schema}", server(options)),
         })
     }
 
@@ -147,9 +149,52 @@ impl SourceDb {
     }
 }
 
+/// Where a server listens.
+fn server(options: &PgConnectOptions) -> String {
+    let (host, port) = (options.get_host(), options.get_port());
+    if let Some(socket) = options.get_socket() {
+        return format!("{}:{port}", socket.display());
+    }
+    // Supabase's poolers serve many projects at one address; `postgres.PROJECT` as the user says which.
+    // https://supabase.com/docs/guides/database/connecting-to-postgres
+    let project = host
+        .ends_with(".pooler.supabase.com")
+        .then(|| options.get_username().split_once('.'))
+        .flatten();
+    match project {
+        Some((_, project)) => format!("{project}.{host}:{port}"),
+        None => format!("{host}:{port}"),
+    }
+}
+
 const PIECE: usize = 128 * 1024;
 
 /// An identifier as SQL.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_old_servers_have_two_names_and_no_name_has_a_user_or_a_password() {
+        for (url, name) in [
+            (
+                "postgres://me:secret@db.one.test/postgres",
+                "db.one.test:5432",
+            ),
+            (
+                "postgres://me:secret@db.one.test:6543/postgres",
+                "db.one.test:6543",
+            ),
+            (
+                "postgres://postgres.abc:secret@eu.pooler.supabase.com:6543/postgres",
+                "abc.eu.pooler.supabase.com:6543",
+            ),
+        ] {
+            assert_eq!(server(&url.parse().unwrap()), name);
+        }
+    }
 }

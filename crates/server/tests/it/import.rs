@@ -402,7 +402,7 @@ async fn a_twilio_log_and_the_table_before_it_become_one_and_a_late_callback_fin
     let skipped = &table(&report, "message_logs")["skipped"];
     for reason in [
         "recipient: too long or too short to be a phone number",
-        "`pigeon` is no kind of channel",
+        "channel: none of whatsapp, sms and email",
         "created_at: the row has no time at all",
     ] {
         assert_eq!(skipped[reason]["rows"], 1, "{skipped:#}");
@@ -855,4 +855,129 @@ async fn files_of_every_format_hold_the_same_rows() {
     assert_moved(&report, "message_logs", 1, 1);
     let nowhere = install.refused("a", "postgres://user:hunter2secret@127.0.0.1:1/x", &[]);
     assert!(!nowhere.contains("hunter2secret"), "{nowhere}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_would_hide_rows_or_mix_tenants_is_refused_and_two_databases_are_two_sources()
+{
+    let sql = "
+        CREATE TABLE message_logs (id int, recipient text, message_type text, external_id text, sent_at timestamptz);
+        INSERT INTO message_logs VALUES (1, '01012345678', 'sms', 'SM1', '2024-01-01'), (2, '01012345679', 'sms', 'SM2', '2024-01-01');";
+    let (install, one, two) = tokio::join!(Install::new(), old(sql), old(sql));
+    let mixed = install.refused("a", &one.url(), &["--old-org", "A"]);
+    assert!(
+        mixed.contains("`message_logs` does not say whose its rows are"),
+        "{mixed}"
+    );
+    // A user who may read the table, and of whose rows a policy hides one.
+    let role = format!("reader_{}", Uuid::now_v7().simple());
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'secret'; GRANT SELECT ON message_logs TO {role};
+         ALTER TABLE message_logs ENABLE ROW LEVEL SECURITY; CREATE POLICY hides ON message_logs USING (id = 1)"
+    )))
+    .execute(&mut one.connect().await)
+    .await
+    .unwrap();
+    let mut url = url::Url::parse(&one.url()).unwrap();
+    url.set_username(&role).unwrap();
+    url.set_password(Some("secret")).unwrap();
+    let hidden = install.refused("a", url.as_str(), &[]);
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "DROP OWNED BY {role}; DROP ROLE {role}"
+    )))
+    .execute(&mut one.connect().await)
+    .await
+    .unwrap();
+    assert!(
+        hidden.contains("row-level security would hide rows") && hidden.contains("BYPASSRLS"),
+        "{hidden}"
+    );
+    // Serial ids: the same in every old system, and not the same rows.
+    sqlx::query("UPDATE message_logs SET external_id = 'other ' || external_id")
+        .execute(&mut two.connect().await)
+        .await
+        .unwrap();
+    for db in [&one, &two] {
+        let report = install.import("a", &db.url(), &[]);
+        assert_moved(&report, "message_logs", 2, 2);
+        let source = table(&report, "message_logs")["source"].as_str().unwrap();
+        assert!(source.ends_with("/public"), "{source}");
+    }
+}
+
+/// Forwards connections to the database and stops for good after so many bytes of its answers.
+async fn stalling(db: &TestDb, bytes: u64) -> (String, tokio::sync::oneshot::Receiver<()>) {
+    let (tell, stalled) = tokio::sync::oneshot::channel();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = db.options();
+    let mut url = url::Url::parse(&db.url()).unwrap();
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(listener.local_addr().unwrap().port()))
+        .unwrap();
+    url.set_username(options.get_username()).unwrap();
+    url.set_query(Some("sslmode=disable"));
+    let (host, port) = (options.get_host().to_owned(), options.get_port());
+    let socket = options
+        .get_socket()
+        .map(|folder| folder.join(format!(".s.PGSQL.{port}")));
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        match socket {
+            Some(path) => {
+                let server = tokio::net::UnixStream::connect(path).await.unwrap();
+                forward(client, server, bytes, tell).await;
+            }
+            None => {
+                let server = tokio::net::TcpStream::connect((host, port)).await.unwrap();
+                forward(client, server, bytes, tell).await;
+            }
+        }
+    });
+    (url.to_string(), stalled)
+}
+
+async fn forward<S>(
+    client: tokio::net::TcpStream,
+    server: S,
+    bytes: u64,
+    tell: tokio::sync::oneshot::Sender<()>,
+) where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,
+{
+    use tokio::io::AsyncReadExt;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (from_server, mut to_server) = tokio::io::split(server);
+    let asking =
+        tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let mut some = from_server.take(bytes);
+    tokio::io::copy(&mut some, &mut to_client).await.unwrap();
+    tell.send(()).unwrap();
+    // Both ends stay open.
+    drop(asking.await);
+    drop((some, to_client));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_an_import_whose_source_says_nothing_any_more() {
+    let sql = "CREATE TABLE message_logs (id int, recipient text, message_type text, message_content text, sent_at timestamptz);
+        INSERT INTO message_logs SELECT n, '01012345678', 'sms', repeat('x', 100), '2024-01-01' FROM generate_series(1, 40000) n";
+    let (install, old) = tokio::join!(Install::new(), old(sql));
+    let (url, stalled) = stalling(&old, 2_000_000).await;
+    let mut child = install
+        .command("a", &url, &["--batch", "100000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    stalled.await.unwrap();
+    kill(
+        Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    let ended = wait_until("it ends", async || child.try_wait().unwrap()).await;
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!ended.success());
+    assert!(said.contains("goes on from there: interrupted"), "{said}");
 }

@@ -1,5 +1,7 @@
 //! Which of the tenant's channels an old row went by.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, bail};
 use uuid::Uuid;
 use wasel_db::channels::Channel;
@@ -56,6 +58,13 @@ pub struct Hint {
     pub phone_number_id: Option<String>,
 }
 
+/// The channel of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub id: Uuid,
+    pub family: Family,
+}
+
 /// The tenant's channels and those the operator named.
 #[derive(Clone, Debug)]
 pub struct Channels {
@@ -96,11 +105,12 @@ impl Channels {
     }
 
     /// The channel for a row, or why there is none, in words for the operator.
-    pub fn find(&self, wants: Wants, hint: &Hint) -> Result<Uuid, String> {
+    pub fn find(&self, wants: Wants, hint: &Hint) -> Result<Found, Cow<'static, str>> {
         let word = hint.channel.as_deref().unwrap_or("whatsapp");
         let family = match wants {
             Wants::Log | Wants::Channel => {
-                Family::parse(word).ok_or_else(|| format!("`{word}` is no kind of channel"))?
+                // Without the word: it would make a reason of its own for every row.
+                Family::parse(word).ok_or("channel: none of whatsapp, sms and email")?
             }
             _ => Family::Whatsapp,
         };
@@ -114,11 +124,12 @@ impl Channels {
                 let id = hint.phone_number_id.as_deref().unwrap_or("");
                 let found: Vec<&Channel> = self.all.iter().filter(|c| is_number(c, id)).collect();
                 return match found.as_slice() {
-                    [channel, ..] => Ok(channel.id),
+                    [channel, ..] => Ok(Found { id: channel.id, family }),
                     [] => Err(format!(
                         "no whatsapp_cloud channel has phone_number_id `{id}`: connect it with `wasel apply`, \
                          or name another channel with --channel"
-                    )),
+                    )
+                    .into()),
                 };
             }
             (Wants::TwilioWhatsapp, _) => Some("twilio_whatsapp"),
@@ -138,7 +149,8 @@ impl Channels {
             return Err(format!(
                 "the organisation has no {what} channel: add one with `wasel apply`, or name another {} channel with --channel",
                 family.name()
-            ));
+            )
+            .into());
         }
         one(&found, family)
     }
@@ -148,9 +160,12 @@ fn is_number(channel: &Channel, phone_number_id: &str) -> bool {
     channel.kind == "whatsapp_cloud" && channel.settings["phone_number_id"] == phone_number_id
 }
 
-fn one(found: &[&Channel], family: Family) -> Result<Uuid, String> {
+fn one(found: &[&Channel], family: Family) -> Result<Found, Cow<'static, str>> {
     match found {
-        [channel] => Ok(channel.id),
+        [channel] => Ok(Found {
+            id: channel.id,
+            family,
+        }),
         several => {
             let names: Vec<String> = several
                 .iter()
@@ -160,7 +175,8 @@ fn one(found: &[&Channel], family: Family) -> Result<Uuid, String> {
                 "several {} channels fit: name one with --channel {}",
                 family.name(),
                 names.join(" or ")
-            ))
+            )
+            .into())
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Where old rows come from: a database, a directory of files, one file. All become CSV records.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::{Buf, Bytes};
@@ -12,7 +15,10 @@ use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::mpsc;
+use wasel_db::Error;
 use wasel_db::import::source::SourceDb;
+
+use super::mapper::clean;
 
 /// A source of old tables.
 pub enum Input {
@@ -39,13 +45,20 @@ pub type Survey = HashMap<Vec<String>, u64>;
 
 /// Pieces of a database's answer that wait to be read.
 const PIECES: usize = 8;
+/// The longest row of a file, in bytes: what is longer is a quote that nobody closed. A database closes its own.
+const LONGEST_ROW: usize = 64 << 20;
 
 impl Input {
-    /// Opens `from`: a `postgres://` URL, a directory, or a file. The second value is its name.
+    /// Opens `from`: a `postgres://` URL, a directory, or a file. The second value is its name: of a
+    /// database where it is, of files their directory's (so those of one export are one source).
     pub async fn open(from: &str, schema: &str, table: Option<&str>) -> Result<(Self, String)> {
-        if from.starts_with("postgres://") || from.starts_with("postgresql://") {
-            // The parser's own words may repeat the password.
-            let options: PgConnectOptions = from
+        // What is no file might hold a password: it is never repeated.
+        if let Some((scheme, rest)) = from.trim().split_once("://") {
+            if !["postgres", "postgresql"].contains(&scheme.to_ascii_lowercase().as_str()) {
+                bail!("--from is not a postgres:// URL");
+            }
+            // The parser's own words may repeat the password, too.
+            let options: PgConnectOptions = format!("postgres://{rest}")
                 .parse()
                 .map_err(|_| anyhow!("--from is not a postgres:// URL"))?;
             let mut source = SourceDb::open(&options, schema)
@@ -61,7 +74,8 @@ impl Input {
         }
         let path = Path::new(from);
         let stem = |path: &Path| Some(path.file_stem()?.to_str()?.to_owned());
-        let meta = std::fs::metadata(path).with_context(|| format!("--from: {from}"))?;
+        let meta = std::fs::metadata(path)
+            .context("--from is neither a postgres:// URL nor a file or directory")?;
         let mut files = HashMap::new();
         if meta.is_dir() {
             for entry in std::fs::read_dir(path)? {
@@ -85,7 +99,13 @@ impl Input {
             );
         }
         let whole = path.canonicalize()?;
-        let name = whole.file_name().and_then(|name| name.to_str());
+        let directory = match meta.is_dir() {
+            true => Some(whole.as_path()),
+            false => whole.parent(),
+        };
+        let name = directory
+            .and_then(Path::file_name)
+            .and_then(|name| name.to_str());
         Ok((Self::Files(files), name.unwrap_or("files").to_owned()))
     }
 
@@ -129,18 +149,24 @@ impl Input {
                 let width = columns.len();
                 let count = tokio::task::spawn_blocking(move || {
                     let mut survey = Survey::new();
-                    each_record(Pieces::new(receiver), Format::Csv, &[], |record| {
-                        let values = record.iter().take(width).map(str::to_owned).collect();
-                        let rows: u64 = record.get(width).unwrap_or("0").parse()?;
-                        *survey.entry(values).or_default() += rows;
-                        Ok(())
-                    })?;
+                    each_record(
+                        Pieces::new(receiver),
+                        usize::MAX,
+                        Format::Csv,
+                        &[],
+                        |record| {
+                            let values = record.iter().take(width).map(str::to_owned).collect();
+                            let rows: u64 = record.get(width).unwrap_or("0").parse()?;
+                            *survey.entry(values).or_default() += rows;
+                            Ok(())
+                        },
+                    )?;
                     Ok(survey)
                 });
                 let names: Vec<&str> = columns.iter().map(String::as_str).collect();
                 let (copied, counted) =
                     tokio::join!(source.survey(&table.name, &names, sender), count);
-                copied?;
+                copied.map_err(advise)?;
                 counted?
             }
             Self::Files(files) => {
@@ -153,19 +179,25 @@ impl Input {
                         .collect();
                     let mut survey = Survey::new();
                     let mut values: Vec<String> = vec![String::new(); places.len()];
-                    each_record(File::open(&path)?, format, &table.columns, |record| {
-                        for (value, place) in values.iter_mut().zip(&places) {
-                            value.clear();
-                            value.push_str(record.get(*place).unwrap_or(""));
-                        }
-                        match survey.get_mut(&values) {
-                            Some(rows) => *rows += 1,
-                            None => {
-                                survey.insert(values.clone(), 1);
+                    each_record(
+                        File::open(&path)?,
+                        LONGEST_ROW,
+                        format,
+                        &table.columns,
+                        |record| {
+                            for (value, place) in values.iter_mut().zip(&places) {
+                                value.clear();
+                                value.push_str(record.get(*place).unwrap_or(""));
                             }
-                        }
-                        Ok(())
-                    })
+                            match survey.get_mut(&values) {
+                                Some(rows) => *rows += 1,
+                                None => {
+                                    survey.insert(values.clone(), 1);
+                                }
+                            }
+                            Ok(())
+                        },
+                    )
                     .with_context(|| path.display().to_string())?;
                     Ok(survey)
                 })
@@ -175,7 +207,8 @@ impl Input {
     }
 
     /// Reads the given columns of a table: `work` gets each record, and `None` after the last, in a thread of its own,
-    /// while `beside` runs here. `work` may end the reading early with an error.
+    /// while `beside` runs here. `work` may end the reading early with an error, and so may `beside` by dropping what
+    /// `work` sends to; a database is then of no use any more.
     pub async fn read<W, T>(
         &mut self,
         table: &Table,
@@ -191,13 +224,28 @@ impl Input {
                 let (sender, receiver) = mpsc::channel(PIECES);
                 let reading = tokio::task::spawn_blocking(move || {
                     let pieces = Pieces::new(receiver);
-                    each_record(pieces, Format::Csv, &[], |record| work(Some(record)))?;
+                    each_record(pieces, usize::MAX, Format::Csv, &[], |record| {
+                        work(Some(record))
+                    })?;
                     work(None)
                 });
                 let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-                let (copied, read, result) =
-                    tokio::join!(source.copy(&table.name, &names, sender), reading, beside);
-                copied.context("reading the old database")?;
+                // In a block of its own: with its end the reading ends, too.
+                let (copied, result) = async {
+                    let mut copy = pin!(source.copy(&table.name, &names, sender));
+                    let mut beside = pin!(beside);
+                    let mut copied = Ok(());
+                    let mut is_copying = true;
+                    loop {
+                        tokio::select! {
+                            done = &mut copy, if is_copying => (copied, is_copying) = (done, false),
+                            result = &mut beside => break (copied, result),
+                        }
+                    }
+                }
+                .await;
+                let read = reading.await;
+                copied.map_err(advise).context("reading the old database")?;
                 Ok((read?, result))
             }
             Self::Files(files) => {
@@ -211,7 +259,7 @@ impl Input {
                         .collect();
                     let whole = places.len() == all.len();
                     let mut picked = StringRecord::new();
-                    each_record(File::open(&path)?, format, &all, |record| {
+                    each_record(File::open(&path)?, LONGEST_ROW, format, &all, |record| {
                         if whole {
                             return work(Some(record));
                         }
@@ -238,6 +286,19 @@ impl Input {
     }
 }
 
+/// What to do where the old database refuses.
+fn advise(error: Error) -> anyhow::Error {
+    let hides_rows = matches!(&error, Error::Forbidden(source)
+        if source.to_string().contains("row-level security"));
+    let error = anyhow::Error::from(error);
+    if hides_rows {
+        return error.context(
+            "its row-level security would hide rows: read it as the tables' owner or a user with BYPASSRLS",
+        );
+    }
+    error
+}
+
 fn format_of(path: &Path) -> Option<Format> {
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "csv" => Some(Format::Csv),
@@ -250,7 +311,7 @@ fn format_of(path: &Path) -> Option<Format> {
 fn columns_of(path: &Path, format: Format) -> Result<Vec<String>> {
     let file = File::open(path)?;
     match format {
-        Format::Csv => Ok(csv::Reader::from_reader(file)
+        Format::Csv => Ok(csv::Reader::from_reader(Bounded::new(file, LONGEST_ROW))
             .headers()?
             .iter()
             .map(str::to_owned)
@@ -270,23 +331,40 @@ fn columns_of(path: &Path, format: Format) -> Result<Vec<String>> {
     }
 }
 
-/// Calls `work` with every record. A file that is not what its name says fails with the place.
+/// Calls `work` with every record of up to `longest` bytes. A file that is not what its name says fails with the place.
 fn each_record(
     from: impl Read,
+    longest: usize,
     format: Format,
     columns: &[String],
     mut work: impl FnMut(&StringRecord) -> Result<()>,
 ) -> Result<()> {
+    let mut clean_work = move |record: &StringRecord| {
+        // Postgres keeps no U+0000.
+        if record.as_slice().contains('\0') {
+            return work(&record.iter().map(clean).collect());
+        }
+        work(record)
+    };
     match format {
         Format::Csv => {
+            let from = Bounded::new(from, longest);
+            let left = from.left.clone();
             let mut reader = csv::ReaderBuilder::new()
                 .buffer_capacity(128 * 1024)
                 .from_reader(from);
             let mut record = StringRecord::new();
-            while reader.read_record(&mut record)? {
-                work(&record)?;
+            loop {
+                let line = reader.position().line();
+                let is_row = reader
+                    .read_record(&mut record)
+                    .with_context(|| format!("the row from line {line} on"))?;
+                if !is_row {
+                    return Ok(());
+                }
+                left.set(longest);
+                clean_work(&record)?;
             }
-            Ok(())
         }
         Format::Json => {
             let mut record = StringRecord::new();
@@ -299,16 +377,55 @@ fn each_record(
                         Some(other) => record.push_field(&other.to_string()),
                     }
                 }
-                work(&record)
+                clean_work(&record)
             })
         }
     }
 }
 
-fn each_object(from: impl Read, work: impl FnMut(&Map<String, Value>) -> Result<()>) -> Result<()> {
+/// A reader that fails where a row does not end.
+struct Bounded<R> {
+    from: R,
+    /// Bytes that may still come before somebody sets it back.
+    left: Rc<Cell<usize>>,
+}
+
+impl<R> Bounded<R> {
+    fn new(from: R, longest: usize) -> Self {
+        Self {
+            from,
+            left: Rc::new(Cell::new(longest)),
+        }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.from.read(buffer)?;
+        match self.left.get().checked_sub(length) {
+            Some(left) => self.left.set(left),
+            None => {
+                return Err(std::io::Error::other(
+                    "a row of more than 64 MB: is there a quote that is not closed?",
+                ));
+            }
+        }
+        Ok(length)
+    }
+}
+
+fn each_object(
+    from: impl Read,
+    mut work: impl FnMut(&Map<String, Value>) -> Result<()>,
+) -> Result<()> {
+    let from = Bounded::new(from, LONGEST_ROW);
+    let left = from.left.clone();
     let mut reader = BufReader::with_capacity(128 * 1024, from);
     let first = first_byte(&mut reader)?;
-    let mut work = work;
+    let mut work = |object: &Map<String, Value>| {
+        left.set(LONGEST_ROW);
+        work(object)
+    };
     let mut failed = None;
     if first == Some(b'[') {
         let mut json = serde_json::Deserializer::from_reader(reader);
@@ -415,10 +532,16 @@ mod tests {
     fn read(text: &str) -> Result<Vec<Vec<String>>> {
         let columns = ["id".to_owned(), "body".to_owned()];
         let mut rows = Vec::new();
-        each_record(text.as_bytes(), Format::Json, &columns, |record| {
-            rows.push(record.iter().map(str::to_owned).collect());
-            Ok(())
-        })?;
+        each_record(
+            text.as_bytes(),
+            LONGEST_ROW,
+            Format::Json,
+            &columns,
+            |record| {
+                rows.push(record.iter().map(str::to_owned).collect());
+                Ok(())
+            },
+        )?;
         Ok(rows)
     }
 
@@ -431,5 +554,56 @@ mod tests {
         assert_eq!(read(lines).unwrap(), expected);
         assert!(read("[{\"id\": 1},").is_err());
         assert!(read("{\"id\": 1").is_err());
+    }
+
+    #[test]
+    fn u0000_is_replaced_and_a_backslash_before_u0000_is_left_alone() {
+        let rows = read(r#"{"id": "a\u0000b", "body": {"a": "\\u0000"}}"#).unwrap();
+        assert_eq!(rows, [["a\u{fffd}b", r#"{"a":"\\u0000"}"#]]);
+    }
+
+    #[test]
+    fn a_row_that_does_not_end_is_refused_before_it_fills_the_memory() {
+        for (start, format) in [
+            ("id,body\n1,\"", Format::Csv),
+            ("[{\"body\": \"", Format::Json),
+        ] {
+            let endless = Read::chain(start.as_bytes(), std::io::repeat(b'x'));
+            let refused = each_record(endless, LONGEST_ROW, format, &[], |_| Ok(())).unwrap_err();
+            let words = format!("{refused:#}");
+            assert!(words.contains("a quote that is not closed"), "{words}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_hold_a_password_is_never_repeated() {
+        for from in [
+            "mysql://me:hunter2@old.test/db",
+            "postgres:/me:hunter2@old.test/db",
+            "host=old.test password=hunter2",
+            " POSTGRES://me:hunter2@[/db ",
+        ] {
+            let Err(refused) = Input::open(from, "public", None).await else {
+                panic!("{from}");
+            };
+            let words = format!("{refused:#}");
+            assert!(
+                words.contains("postgres:// URL") && !words.contains("hunter2"),
+                "{words}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn files_of_one_directory_are_one_source_and_a_file_among_them_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("old export");
+        std::fs::create_dir(&directory).unwrap();
+        let file = directory.join("messages.csv");
+        std::fs::write(&file, "id\n").unwrap();
+        for from in [&directory, &file] {
+            let opened = Input::open(from.to_str().unwrap(), "public", None).await;
+            assert_eq!(opened.unwrap().1, "old export");
+        }
     }
 }

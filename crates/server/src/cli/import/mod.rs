@@ -11,10 +11,9 @@ mod values;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use wasel_config::Config;
 use wasel_db::import::{Importer, NewConversation, NewMessage, NewQueued, NewSession, NewTemplate};
 use wasel_db::organizations::{self, Organization};
@@ -26,7 +25,7 @@ use channels::Channels;
 use input::{Input, Table};
 use mapper::{Customers, Layout, Mapped, Mapper, Skip};
 use progress::Progress;
-use report::{Report, TableReport};
+use report::{Report, TableReport, printable};
 use shapes::{Field, Kind, NOTHING_TO_MOVE, Shape, Wants};
 
 #[derive(clap::Args)]
@@ -45,13 +44,13 @@ pub struct Args {
     #[arg(long, default_value = "public")]
     schema: String,
     /// What to call this import: rows moved under the same name are not moved again. Default: the recognised system
-    /// and the database's or directory's name.
+    /// and where the database is (host, port, database, schema), or the directory's name.
     #[arg(long)]
     source: Option<String>,
-    /// The channel (name or kind) for rows of its family (WhatsApp, SMS, e-mail) instead of the one they tell.
-    #[arg(long, value_name = "KIND OR NAME")]
+    /// The channel (name, kind or id) for rows of its family (WhatsApp, SMS, e-mail) instead of the one they tell.
+    #[arg(long, value_name = "NAME, KIND OR ID")]
     channel: Vec<String>,
-    /// Only rows with this org_id.
+    /// Only rows with this org_id (of conversations with AI fields: distributor_id).
     #[arg(long, value_name = "ID", conflicts_with = "all_orgs_into_one")]
     old_org: Option<String>,
     /// Move the rows of several old organisations into this one.
@@ -66,7 +65,8 @@ pub struct Args {
     /// Rows per transaction.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
-    /// Leave waiting notifications pending: they will be sent. Otherwise they become cancelled.
+    /// Leave waiting notifications pending: they will be sent. Otherwise they become cancelled, and always those the
+    /// old system was sending.
     #[arg(long)]
     keep_pending: bool,
 }
@@ -114,6 +114,7 @@ async fn import(foundation: &Foundation, args: &Args) -> Result<Report> {
     let table = args.table.first().map(String::as_str);
     let (mut input, name) = Input::open(&args.from, &args.schema, table).await?;
     let mut plan = plan(&mut input, args, &name).await?;
+    let (presses, pressed) = watch::channel(0);
     let mut job = Job {
         args,
         region: org
@@ -124,20 +125,33 @@ async fn import(foundation: &Foundation, args: &Args) -> Result<Report> {
         channels,
         customers: Arc::default(),
         numbers: Arc::default(),
-        stop: Arc::default(),
+        pressed: pressed.clone(),
     };
     job.survey(&mut input, &mut plan).await?;
-    let listening = tokio::spawn(listen(job.stop.clone()));
-    let result = job.work(foundation, &mut input, plan).await;
+    let listening = tokio::spawn(listen(presses));
+    let result = tokio::select! {
+        result = job.work(foundation, &mut input, plan) => result,
+        // The batch in hand is lost with its connection; it is moved again like all that was not.
+        () = presses_of(pressed, 2) => Err(anyhow!("interrupted; the same command goes on from there")),
+    };
     listening.abort();
     let report = result?;
     input.close().await?;
     Ok(report)
 }
 
-async fn listen(stop: Arc<AtomicBool>) {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        stop.store(true, Ordering::Relaxed);
+/// Counts how often Ctrl-C is pressed: once means stop after this batch, twice means now.
+async fn listen(presses: watch::Sender<u32>) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        presses.send_modify(|presses| *presses += 1);
+    }
+}
+
+/// Comes back when Ctrl-C was pressed so often.
+async fn presses_of(mut pressed: watch::Receiver<u32>, times: u32) {
+    if pressed.wait_for(|presses| *presses >= times).await.is_err() {
+        // Nobody listens: it never will be.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -202,14 +216,15 @@ struct Job<'a> {
     channels: Channels,
     customers: Arc<Customers>,
     numbers: Arc<HashMap<String, String>>,
-    /// Set by Ctrl-C.
-    stop: Arc<AtomicBool>,
+    /// How often Ctrl-C was pressed.
+    pressed: watch::Receiver<u32>,
 }
 
 /// The rows of one batch, by what they became.
 #[derive(Default)]
 struct Batch {
     read: u64,
+    bytes: usize,
     skipped: Vec<Skip>,
     conversations: Vec<NewConversation>,
     messages: Vec<NewMessage>,
@@ -219,8 +234,9 @@ struct Batch {
 }
 
 impl Batch {
-    fn add(&mut self, mapped: Result<Mapped, Skip>) {
+    fn add(&mut self, bytes: usize, mapped: Result<Mapped, Skip>) {
         self.read += 1;
+        self.bytes += bytes;
         match mapped {
             Ok(Mapped::Conversation(row)) => self.conversations.push(row),
             Ok(Mapped::Message(row)) => self.messages.push(row),
@@ -230,10 +246,18 @@ impl Batch {
             Err(skip) => self.skipped.push(skip),
         }
     }
+
+    fn is_full(&self, rows: u64) -> bool {
+        self.read >= rows || self.bytes >= BATCH_BYTES
+    }
 }
 
 /// Mapped batches that wait while one is written.
 const WAITING: usize = 2;
+/// A batch of so many bytes is large enough, however few rows it has.
+const BATCH_BYTES: usize = 16 << 20;
+/// Reasons that are told when an import does not begin.
+const REASONS: usize = 10;
 
 impl Job<'_> {
     /// Looks through the source before anything is written: whose rows they are, which channels they need.
@@ -262,6 +286,18 @@ impl Job<'_> {
                 .await
                 .with_context(|| planned.table.name.clone())?;
             planned.rows = survey.values().sum();
+            // Rows that do not say whose they are would all come; messages go with their conversations.
+            let says = layout.column(Field::Org).is_some() || layout.shape.conversations.is_some();
+            if self.args.old_org.is_some()
+                && planned.rows > 0
+                && layout.shape.kind > Kind::Customers
+                && !says
+            {
+                bail!(
+                    "--old-org: the table `{}` does not say whose its rows are; name the tables that do with --table; nothing was written",
+                    planned.table.name
+                );
+            }
             let mapper = self.mapper(planned);
             for (values, rows) in survey {
                 let get = |field: Field| {
@@ -288,7 +324,7 @@ impl Job<'_> {
             }
         }
         if orgs.len() > 1 && self.args.old_org.is_none() && !self.args.all_orgs_into_one {
-            let some: Vec<&str> = orgs.iter().take(10).map(String::as_str).collect();
+            let some: Vec<String> = orgs.iter().take(10).map(|org| printable(org)).collect();
             bail!(
                 "the rows are of {} old organisations ({}{}): choose one with --old-org, or --all-orgs-into-one; nothing was written",
                 orgs.len(),
@@ -297,8 +333,13 @@ impl Job<'_> {
             );
         }
         if !missing.is_empty() {
-            let reasons: Vec<String> = missing.into_iter().collect();
-            bail!("{}; nothing was written", reasons.join("; "));
+            let reasons: Vec<String> = missing
+                .iter()
+                .take(REASONS)
+                .map(|reason| printable(reason))
+                .collect();
+            let more = if missing.len() > REASONS { "; …" } else { "" };
+            bail!("{}{more}; nothing was written", reasons.join("; "));
         }
         Ok(())
     }
@@ -328,9 +369,9 @@ impl Job<'_> {
                 Ok(())
             };
             let collect = async {
-                let mut all = Vec::new();
-                while let Some(row) = receiver.recv().await {
-                    all.push(row);
+                let mut all = Customers::new();
+                while let Some((id, found, name)) = receiver.recv().await {
+                    all.insert(id, (found, name));
                 }
                 all
             };
@@ -339,15 +380,11 @@ impl Job<'_> {
                 .await?;
             read.with_context(|| planned.table.name.clone())?;
             if layout.shape.kind == Kind::Customers {
-                self.customers = Arc::new(
-                    rows.into_iter()
-                        .map(|(id, addresses, name)| (id, (addresses, name)))
-                        .collect(),
-                );
+                self.customers = Arc::new(rows);
             } else {
                 self.numbers = Arc::new(
                     rows.into_iter()
-                        .filter_map(|(id, numbers, _)| Some((id, numbers.into_iter().next()?)))
+                        .filter_map(|(id, (numbers, _))| Some((id, numbers.into_iter().next()?)))
                         .collect(),
                 );
             }
@@ -367,6 +404,7 @@ impl Job<'_> {
             keep_pending: self.args.keep_pending,
             phones: HashMap::new(),
             found: HashMap::new(),
+            unnamed: HashMap::new(),
         }
     }
 
@@ -405,7 +443,15 @@ impl Job<'_> {
             })?;
             report.tables.push(table);
         }
-        importer.finish().await?;
+        let mut pressed = self.pressed.clone();
+        pressed.mark_unchanged();
+        tokio::select! {
+            finished = importer.finish() => finished?,
+            // One that was pressed during the last batch came too late to stop anything.
+            Ok(()) = pressed.changed() => {
+                bail!("interrupted; all rows are moved, and the same command brings the last lines up to date");
+            }
+        }
         Ok(report)
     }
 
@@ -427,21 +473,15 @@ impl Job<'_> {
         let work = move |record: Option<&csv::StringRecord>| {
             if let Some(record) = record {
                 number += 1;
-                batch.add(mapper.map(record, number));
+                batch.add(record.as_slice().len(), mapper.map(record, number));
             }
-            if batch.read == size || record.is_none() {
+            if batch.is_full(size) || record.is_none() {
                 sender.blocking_send(std::mem::take(&mut batch))?;
             }
             Ok(())
         };
         let progress = Progress::new(&planned.table.name, planned.rows);
-        let write = self.write(
-            importer,
-            planned.layout.shape.table,
-            receiver,
-            report,
-            progress,
-        );
+        let write = self.write(importer, planned, receiver, report, progress);
         let (read, written) = input
             .read(&planned.table, &planned.layout.columns, work, write)
             .await?;
@@ -453,12 +493,20 @@ impl Job<'_> {
     async fn write(
         &self,
         importer: &mut Importer,
-        kind: &'static str,
+        planned: &Planned,
         mut batches: mpsc::Receiver<Batch>,
         report: &mut TableReport,
         mut progress: Progress,
     ) -> Result<()> {
-        while let Some(batch) = batches.recv().await {
+        let kind = planned.layout.shape.table;
+        loop {
+            let is_complete = report.read >= planned.rows;
+            let batch = tokio::select! {
+                biased;
+                () = presses_of(self.pressed.clone(), 1), if !is_complete => bail!("interrupted"),
+                batch = batches.recv() => batch,
+            };
+            let Some(batch) = batch else { break };
             for skip in &batch.skipped {
                 report.skip(&skip.reason, &skip.id);
             }
@@ -489,9 +537,6 @@ impl Job<'_> {
             }
             report.read += batch.read;
             progress.advance(batch.read);
-            if self.stop.load(Ordering::Relaxed) {
-                bail!("interrupted");
-            }
         }
         progress.finish();
         Ok(())
@@ -536,5 +581,25 @@ impl Job<'_> {
             .read(&planned.table, &planned.layout.columns, work, tell)
             .await?;
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_full_by_its_rows_or_by_its_bytes() {
+        let row = || {
+            Err(Skip {
+                reason: "because".into(),
+                id: "1".to_owned(),
+            })
+        };
+        let mut batch = Batch::default();
+        batch.add(BATCH_BYTES / 2, row());
+        assert!(batch.is_full(1) && !batch.is_full(10_000));
+        batch.add(BATCH_BYTES / 2, row());
+        assert!(batch.is_full(10_000));
     }
 }

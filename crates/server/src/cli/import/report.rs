@@ -7,6 +7,8 @@ use wasel_db::import::Outcome;
 
 /// Rows named per reason.
 const EXAMPLES: usize = 5;
+/// Characters of an old id that are told.
+const ID_LENGTH: usize = 100;
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -65,15 +67,16 @@ impl TableReport {
         if let Some(skipped) = self.skipped.get_mut(reason) {
             skipped.rows += 1;
             if skipped.examples.len() < EXAMPLES {
-                skipped.examples.push(id.to_owned());
+                skipped.examples.push(id.chars().take(ID_LENGTH).collect());
             }
         }
     }
 }
 
 impl Report {
+    /// For people, on a terminal.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = Vec::new();
         let moved = if self.dry_run { "would move" } else { "moved" };
         for table in &self.tables {
             lines.push(format!(
@@ -109,6 +112,47 @@ impl Report {
         if self.dry_run {
             lines.push("Nothing was written.".to_owned());
         }
-        lines
+        lines.iter().map(|line| printable(line)).collect()
+    }
+}
+
+/// Old data without what would move the cursor or change the colours of a terminal.
+pub fn printable(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            clean.extend(c.escape_default());
+        } else {
+            clean.push(c);
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_ids_neither_steer_the_terminal_nor_fill_it() {
+        let mut table = TableReport::default();
+        table.skip("because", &format!("\u{1b}[31m\n{}", "x".repeat(1000)));
+        let report = Report {
+            organization: "a".to_owned(),
+            dry_run: false,
+            tables: vec![table],
+            unknown_tables: vec!["مواعيد\u{7}".to_owned()],
+            nothing_to_move: Vec::new(),
+        };
+        let lines = report.lines();
+        assert!(
+            lines.iter().all(|line| !line.contains(char::is_control)),
+            "{lines:?}"
+        );
+        assert!(
+            lines[1].contains(r"\u{1b}[31m\nxxx") && lines[1].len() < 200,
+            "{lines:?}"
+        );
+        assert!(lines[2].contains("مواعيد"), "{lines:?}");
     }
 }

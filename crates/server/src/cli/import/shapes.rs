@@ -59,6 +59,29 @@ pub enum Field {
     Never,
 }
 
+impl Field {
+    /// Whether it changes while a row lives.
+    pub const fn changes(self) -> bool {
+        matches!(
+            self,
+            F::Status
+                | F::ErrorCode
+                | F::ErrorMessage
+                | F::RetryCount
+                | F::AssignedTo
+                | F::Notes
+                | F::Tags
+                | F::Unread
+                | F::LastMessage
+                | F::LastMessageAt
+                | F::UpdatedAt
+                | F::DeliveredAt
+                | F::ReadAt
+                | F::FailedAt
+        )
+    }
+}
+
 /// What becomes of a table's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -215,7 +238,8 @@ pub const SHAPES: [Shape; 16] = [
             ("updated_at", F::UpdatedAt),
             ("description", F::Own),
             ("category", F::Own),
-            ("variables", F::Own),
+            // Told by the text.
+            ("variables", F::Never),
             ("media_type", F::Own),
             ("is_active", F::Own),
             ("is_system", F::Own),
@@ -315,7 +339,7 @@ pub const SHAPES: [Shape; 16] = [
             ("customer_email", F::Address),
             ("email", F::Address),
             ("customer_name", F::Name),
-            ("distributor_id", F::Keep),
+            ("distributor_id", F::Org),
             ("ai_context_summary", F::Keep),
             ("status", F::Status),
             ("assigned_to", F::AssignedTo),
@@ -485,7 +509,7 @@ const AI_MESSAGES: &[(&str, Field)] = &[
     ("metadata", F::Metadata),
     ("timestamp", F::CreatedAt),
     ("customer_id", F::Keep),
-    ("distributor_id", F::Keep),
+    ("distributor_id", F::Org),
     ("channel", F::Keep),
 ];
 
@@ -501,10 +525,13 @@ impl Shape {
         })
     }
 
-    /// What a column means; `None` for one we do not know.
-    pub fn field(&self, column: &str) -> Option<Field> {
-        let own = self.columns.iter().find(|(name, _)| *name == column);
-        let times = || TIMES.iter().find(|(name, _)| *name == column);
-        own.or_else(times).map(|(_, field)| *field)
+    /// What a column means, and its place among those of its meaning (less is better); `None` for one we do not know.
+    pub fn field(&self, column: &str) -> Option<(usize, Field)> {
+        self.columns
+            .iter()
+            .chain(&TIMES)
+            .enumerate()
+            .find(|(_, (name, _))| *name == column)
+            .map(|(rank, (_, field))| (rank, *field))
     }
 }

@@ -143,7 +143,11 @@ pub fn boolean(text: &str) -> Option<bool> {
 /// A list as JSON (`["a"]`), as a Postgres array (`{a,"b c"}`), or separated by commas.
 pub fn list(text: &str) -> Vec<String> {
     if let Ok(items) = serde_json::from_str::<Vec<String>>(text) {
-        return items;
+        // Postgres keeps no U+0000.
+        return items
+            .iter()
+            .map(|item| item.replace('\0', "\u{FFFD}"))
+            .collect();
     }
     let inner = text
         .strip_prefix('{')
