@@ -145,9 +145,16 @@ pub trait OpenChannel: Send + Sync {
     /// Asks the provider how a message of ours fared. Only called where the capabilities say so.
     async fn look_up(
         &self,
-        http: &reqwest::Client,
-        provider_message_id: &str,
-    ) -> Result<LookedUp, SendError>;
+        _http: &reqwest::Client,
+        _provider_message_id: &str,
+    ) -> Result<LookedUp, SendError> {
+        Err(SendError {
+            class: ErrorClass::Content,
+            code: None,
+            detail: "this provider cannot be asked how a message fared".to_owned(),
+            retry_after: None,
+        })
+    }
 
     /// Gets a file a customer sent. Credentials go only to the provider's own hosts.
     async fn fetch_media(

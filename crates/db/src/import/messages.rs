@@ -9,7 +9,8 @@ use wasel_domain::MessageStatus;
 
 use super::threads::{Found, Threads, Wanted};
 use super::{
-    Claim, Importer, Outcome, RETRIES, Target, Thread, already_claimed, claim, disclaim, is_passing,
+    Claim, Importer, Outcome, RETRIES, Target, Thread, already_claimed, claim, disclaim,
+    is_passing, point_to,
 };
 use crate::Result;
 
@@ -227,7 +228,9 @@ async fn try_write_half(
                 outcomes[place] = Outcome::InTheLog;
             }
         }
-        rename(&mut tx, target, kind, &moved).await?;
+        let names: Vec<&str> = moved.iter().map(|row| row.external_id.as_str()).collect();
+        let ids: Vec<Uuid> = moved.iter().map(|row| row.spare_id).collect();
+        point_to(&mut tx, target, kind, &names, &ids).await?;
     }
     let not_ours: Vec<&str> = outcomes
         .iter()
@@ -243,32 +246,6 @@ async fn try_write_half(
 async fn insert(tx: &mut PgConnection, org: Uuid) -> Result<HashSet<Uuid>> {
     let ids: Vec<Uuid> = sqlx::query_scalar(INSERT).bind(org).fetch_all(tx).await?;
     Ok(ids.into_iter().collect())
-}
-
-/// The rows live under their spare ids.
-async fn rename(
-    tx: &mut PgConnection,
-    target: &Target,
-    kind: &str,
-    rows: &[&NewMessage],
-) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.spare_id).collect();
-    sqlx::query(
-        "UPDATE external_refs r SET row_id = n.id FROM unnest($4::text[], $5::uuid[]) AS n(external_id, id)
-         WHERE r.org_id = $1 AND r.source = $2 AND r.kind = $3 AND r.external_id = n.external_id",
-    )
-    .bind(target.org)
-    .bind(&target.source)
-    .bind(kind)
-    .bind(&names)
-    .bind(&ids)
-    .execute(tx)
-    .await?;
-    Ok(())
 }
 
 /// Which of these provider ids the channels have.

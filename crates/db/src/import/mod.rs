@@ -222,6 +222,31 @@ async fn already_claimed(
     Ok(rows.into_iter().map(|ord| ord as usize - 1).collect())
 }
 
+/// The rows live under other ids than those they were claimed with.
+async fn point_to(
+    tx: &mut PgConnection,
+    target: &Target,
+    kind: &str,
+    external_ids: &[&str],
+    ids: &[Uuid],
+) -> Result<()> {
+    if external_ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE external_refs r SET row_id = n.id FROM unnest($4::text[], $5::uuid[]) AS n(external_id, id)
+         WHERE r.org_id = $1 AND r.source = $2 AND r.kind = $3 AND r.external_id = n.external_id",
+    )
+    .bind(target.org)
+    .bind(&target.source)
+    .bind(kind)
+    .bind(external_ids)
+    .bind(ids)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Takes references back: those rows were not moved after all.
 async fn disclaim(
     tx: &mut PgConnection,

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 use wasel_domain::event::{Identity, IdentityKind};
 
-use super::{Claim, Importer, Outcome, claim};
+use super::{Claim, Importer, Outcome, claim, point_to};
 use crate::{Error, Result};
 
 /// A customer on a channel.
@@ -146,19 +146,7 @@ impl Importer {
         for round in &rounds {
             merge(&mut tx, org, round).await?;
         }
-        if !ids.is_empty() {
-            sqlx::query(
-                "UPDATE external_refs r SET row_id = n.id FROM unnest($4::text[], $5::uuid[]) AS n(external_id, id)
-                 WHERE r.org_id = $1 AND r.source = $2 AND r.kind = $3 AND r.external_id = n.external_id",
-            )
-            .bind(org)
-            .bind(&self.target.source)
-            .bind(kind)
-            .bind(&names)
-            .bind(&ids)
-            .execute(&mut *tx)
-            .await?;
-        }
+        point_to(&mut tx, &self.target, kind, &names, &ids).await?;
         tx.commit().await?;
         Ok(fresh
             .into_iter()

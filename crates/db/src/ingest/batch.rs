@@ -256,18 +256,15 @@ impl Writer {
             let by_stranger = threads
                 .get(&index)
                 .is_some_and(|thread| thread.identities.is_empty());
-            if *from_customer && by_stranger {
-                continue;
-            }
-            if *from_customer {
-                insert_keyword_consent(connection, row, &message.content).await?;
-            } else {
+            if !*from_customer {
                 // The phone app's own messages get statuses too, and one may have come first.
                 messages::status::apply_pending(
                     connection,
                     Some((row.org_id, row.channel_id, &row.provider_message_id)),
                 )
                 .await?;
+            } else if !by_stranger {
+                insert_keyword_consent(connection, row, &message.content).await?;
             }
         }
         Ok(())

@@ -40,7 +40,7 @@ use self::relay::{Parcel, Relay};
 use self::settings::Settings;
 use crate::{
     Accepted, Capabilities, ChannelKind, ContentError, ErrorClass, FetchFrom, FetchedMedia,
-    LookedUp, OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
+    OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
     SettingsError, VerifyError, WebhookRequest,
 };
 
@@ -187,19 +187,6 @@ impl OpenChannel for EmailChannel {
             ErrorClass::Content,
             "an e-mail has no read receipts",
         ))
-    }
-
-    async fn look_up(
-        &self,
-        _http: &reqwest::Client,
-        _provider_message_id: &str,
-    ) -> Result<LookedUp, SendError> {
-        Err(SendError {
-            class: ErrorClass::Content,
-            code: None,
-            detail: "a mail server keeps no record that could be asked for".to_owned(),
-            retry_after: None,
-        })
     }
 
     async fn fetch_media(

@@ -30,7 +30,7 @@ pub use errors::classify;
 
 use crate::{
     Accepted, Capabilities, ChannelKind, ContentError, ErrorClass, FetchFrom, FetchedMedia,
-    LookedUp, OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
+    OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
     SettingsError, VerifyError, WebhookRequest,
 };
 use graph::Graph;
@@ -146,19 +146,6 @@ impl OpenChannel for CloudChannel {
         receipt: &ReadReceipt<'_>,
     ) -> Result<(), SendError> {
         send::mark_read(&self.graph, http, receipt).await
-    }
-
-    async fn look_up(
-        &self,
-        _http: &reqwest::Client,
-        _provider_message_id: &str,
-    ) -> Result<LookedUp, SendError> {
-        Err(SendError {
-            class: ErrorClass::Content,
-            code: None,
-            detail: "Meta tells how a message fared by webhook only".to_owned(),
-            retry_after: None,
-        })
     }
 
     async fn fetch_media(
