@@ -252,7 +252,13 @@ async fn what_the_provider_refuses_for_good_fails_with_the_reason_and_is_not_rep
 
 #[tokio::test]
 async fn a_send_whose_answer_was_lost_is_settled_by_its_callback_and_not_sent_twice() {
-    let (app, org) = ready().await;
+    // The callback needs a moment on a busy machine, and must be there before the message is sent again.
+    let app = TestApp::builder()
+        .configure(|config| config.outbox.reconcile_wait = Duration::from_secs(1))
+        .start()
+        .await;
+    let org = app.org("a").await;
+    open_windows(&app, &org).await;
     for channel in [org.whatsapp, org.twilio_whatsapp, org.sms] {
         app.world().clear_records();
         with_faults(&app, vec![Fault::next(FaultKind::ResetAfterAccept, 1)]);
