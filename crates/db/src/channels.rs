@@ -16,6 +16,8 @@ pub struct Channel {
     pub status: String,
     pub status_reason: Option<String>,
     pub settings: Value,
+    /// `wasel_domain::limits::ChannelLimits`.
+    pub limits: Value,
     pub created_at: chrono::DateTime<chrono::Utc>,
     pub updated_at: chrono::DateTime<chrono::Utc>,
 }

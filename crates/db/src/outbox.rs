@@ -45,7 +45,7 @@ pub async fn lock_next(
     Ok(sqlx::query_as(
         "WITH due AS (
              SELECT o.org_id, o.message_id FROM outbox o
-             WHERE o.due_at <= now() AND o.leased_until IS NULL AND NOT (o.at_most_once AND o.unknown_since IS NOT NULL)
+             WHERE coalesce(o.due_at <= now(), true) AND o.leased_until IS NULL AND NOT (o.at_most_once AND o.unknown_since IS NOT NULL)
                AND NOT EXISTS (
                  SELECT FROM outbox earlier WHERE earlier.org_id = o.org_id
                    AND earlier.conversation_id = o.conversation_id AND earlier.message_id < o.message_id)
@@ -324,7 +324,7 @@ pub async fn settle_unknown(tx: &mut SystemTx) -> Result<u64> {
 /// How long until the next row is due; `None` when the outbox is empty.
 pub async fn next_due_in(connection: &mut PgConnection) -> Result<Option<Duration>> {
     let seconds: Option<f64> = sqlx::query_scalar(
-        "SELECT extract(epoch FROM min(due_at) - now())::float8 FROM outbox WHERE leased_until IS NULL",
+        "SELECT extract(epoch FROM min(coalesce(due_at, now())) - now())::float8 FROM outbox WHERE leased_until IS NULL",
     )
     .fetch_one(connection)
     .await?;

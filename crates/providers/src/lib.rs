@@ -21,7 +21,7 @@ use serde_json::Value;
 use wasel_domain::event::{Identity, RoutedEvent, StatusEvent};
 use wasel_domain::{AttemptId, MediaRef, MessageId, MessageStatus, OutboundContent};
 
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, PairPace};
 pub use error::{ErrorClass, Fault, SendError};
 pub use media::{FetchFrom, FetchedMedia};
 pub use webhook::{ParseError, VerifyError, WebhookRequest};

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod governor;
 pub mod http;
 pub mod jobs;
 pub mod notify;

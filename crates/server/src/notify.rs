@@ -124,15 +124,14 @@ pub fn step(state: &AppState, caller: &Caller, medium: Medium) -> Result<Step, A
         })
 }
 
-/// Sends by one step, and by `rest` in turn should it fail later.
-pub async fn send(
+/// What to ask the sender for, should a note go by this step; everything that a template leaves open is filled in now
+/// and stays so. The second part is the template used, for [`templates::record_use`].
+pub async fn request_of(
     state: &AppState,
     caller: &Caller,
     step: Step,
     note: &Note,
-    rest: &[Step],
-    idempotency_key: Option<String>,
-) -> Result<Message, ApiError> {
+) -> Result<(SendRequest, Option<Uuid>), ApiError> {
     let channel = state
         .registry
         .find(caller.org_id, step.channel_id.into())
@@ -148,30 +147,38 @@ pub async fn send(
         .ok_or_else(|| ApiError::invalid(field, "is missing"))?;
     let template = find_template(state, caller, note).await?;
     let content = content_of(state, caller, &channel, note, template.as_ref()).await?;
-    let fallback = if rest.is_empty() {
-        None
-    } else {
-        Some(fallback(caller, note, rest)?)
+    let recipient = Recipient::Address {
+        channel: Arc::new(ChannelHandle(channel)),
+        to,
     };
     let request = SendRequest {
         request_id: note.request_id.clone(),
         metadata: Value::Object(note.metadata.clone()),
-        idempotency_key,
-        fallback,
-        ..SendRequest::new(
-            Recipient::Address {
-                channel: Arc::new(ChannelHandle(channel)),
-                to,
-            },
-            content,
-        )
+        ..SendRequest::new(recipient, content)
     };
+    Ok((request, template.map(|template| template.id)))
+}
+
+/// Sends by one step, and by `rest` in turn should it fail later.
+pub async fn send(
+    state: &AppState,
+    caller: &Caller,
+    step: Step,
+    note: &Note,
+    rest: &[Step],
+    idempotency_key: Option<String>,
+) -> Result<Message, ApiError> {
+    let (mut request, template) = request_of(state, caller, step, note).await?;
+    request.idempotency_key = idempotency_key;
+    if !rest.is_empty() {
+        request.fallback = Some(fallback(caller, note, rest)?);
+    }
     let enqueued = outbound::enqueue(state, caller, request).await?;
     if let (Some(template), false) = (template, enqueued.repeated)
-        && let Err(error) = count_use(state, caller.org_id, template.id).await
+        && let Err(error) = count_use(state, caller.org_id, template).await
     {
         // The message is on its way: that is what the caller must hear.
-        tracing::warn!(template.id = %template.id, %error, "a use of a template was not counted");
+        tracing::warn!(template.id = %template, %error, "a use of a template was not counted");
     }
     Ok(enqueued.message)
 }

@@ -7,13 +7,15 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use ring::digest;
 use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
 use wasel_db::conversations::{self, Conversation};
 use wasel_db::failures::{self, NewFallback};
 use wasel_db::messages::{self, Message, NewOutbound};
 use wasel_db::{consents, contacts, idempotency};
 use wasel_domain::event::{Identity, IdentityKind};
 use wasel_domain::{
-    ContactId, ConversationId, E164, MessageId, OrgId, OutboundContent, email, window,
+    Category, ContactId, ConversationId, E164, MessageId, OrgId, OutboundContent, email, window,
 };
 
 use crate::auth::Caller;
@@ -55,8 +57,32 @@ pub struct SendRequest {
     /// 1 (first) to 10.
     pub priority: i16,
     pub at_most_once: bool,
+    pub category: Category,
     /// What follows if it fails.
     pub fallback: Option<Fallback>,
+    /// What asked for it.
+    pub origin: Origin,
+}
+
+/// What brought a message about.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// `manual` for whatever a person or a program asked for; else the automation's or the template's word (S4.3).
+    pub trigger_type: String,
+    pub related_entity_id: Option<String>,
+    pub bulk_job_id: Option<Uuid>,
+    pub notification_id: Option<Uuid>,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self {
+            trigger_type: "manual".to_owned(),
+            related_entity_id: None,
+            bulk_job_id: None,
+            notification_id: None,
+        }
+    }
 }
 
 /// What is to be done should the message fail; the follow-up's own shape.
@@ -80,7 +106,9 @@ impl SendRequest {
             metadata: json!({}),
             priority: 5,
             at_most_once: false,
+            category: Category::Service,
             fallback: None,
+            origin: Origin::default(),
         }
     }
 }
@@ -98,16 +126,41 @@ pub async fn enqueue(
     caller: &Caller,
     request: SendRequest,
 ) -> Result<Enqueued, ApiError> {
-    let hash = request.idempotency_key.as_ref().map(|_| hash_of(&request));
+    let mut tx = state.db.tenant(&caller.claims()).await?;
+    let enqueued = enqueue_in(&mut tx, state, caller, &request).await?;
+    if !enqueued.repeated {
+        tx.commit().await?;
+        wake_sender(state);
+    }
+    Ok(enqueued)
+}
+
+/// Tells the sender, after a commit, that there is something to send.
+pub fn wake_sender(state: &AppState) {
+    state.signals.outbox.notify_one();
+    state.signals.commits.changes.notify_one();
+}
+
+/// As [`enqueue`], inside the caller's transaction: what else it writes is committed with the message, or neither is.
+/// After the commit call [`wake_sender`].
+///
+/// # Errors
+/// Leaves rows behind (a new contact): a caller who goes on after an error must roll back to a savepoint.
+pub async fn enqueue_in(
+    tx: &mut PgConnection,
+    state: &AppState,
+    caller: &Caller,
+    request: &SendRequest,
+) -> Result<Enqueued, ApiError> {
+    let hash = request.idempotency_key.as_ref().map(|_| hash_of(request));
     let org = caller.org_id;
     let id = MessageId::generate();
-    let mut tx = state.db.tenant(&caller.claims()).await?;
     // Before the rules: a repeat gets the first answer even if the window has closed meanwhile.
     if let (Some(key), Some(hash)) = (&request.idempotency_key, &hash) {
-        match idempotency::insert(&mut tx, org, &scope_of(caller), key, hash, id).await? {
+        match idempotency::insert(tx, org, &scope_of(caller), key, hash, id).await? {
             idempotency::Claim::New => {}
             idempotency::Claim::Repeat(first) => {
-                let message = messages::find(&mut tx, org, first)
+                let message = messages::find(tx, org, first)
                     .await?
                     .ok_or_else(|| ApiError::not_found("message"))?;
                 return Ok(Enqueued {
@@ -127,7 +180,7 @@ pub async fn enqueue(
     }
     let (channel, conversation) = match &request.recipient {
         Recipient::Conversation(id) => {
-            let conversation = conversations::find(&mut tx, org, *id)
+            let conversation = conversations::find(tx, org, *id)
                 .await?
                 .ok_or_else(|| ApiError::not_found("conversation").at("conversation_id"))?;
             let channel = state
@@ -141,18 +194,18 @@ pub async fn enqueue(
         }
         Recipient::Address { channel, to } => {
             let identity = address(&channel.0, to)?;
-            let contact = contacts::find_or_insert(&mut tx, org, &identity, None).await?;
+            let contact = contacts::find_or_insert(tx, org, &identity, None).await?;
             let conversation =
-                conversations::find_or_insert(&mut tx, org, channel.0.id, contact).await?;
+                conversations::find_or_insert(tx, org, channel.0.id, contact).await?;
             (channel.0.clone(), conversation)
         }
     };
     check(&channel, &request.content)?;
-    let to = recipient_of(&mut tx, org, &channel, ContactId(conversation.contact_id)).await?;
-    check_rules(&mut tx, org, &channel, &conversation, &request.content).await?;
+    let to = recipient_of(tx, org, &channel, ContactId(conversation.contact_id)).await?;
+    check_rules(tx, org, &channel, &conversation, &request.content).await?;
     let quoted = match request.reply_to {
         Some(id) => Some(
-            messages::find(&mut tx, org, id)
+            messages::find(tx, org, id)
                 .await?
                 .filter(|message| message.conversation_id == conversation.id)
                 .ok_or_else(|| ApiError::not_found("message in this conversation").at("reply_to"))?
@@ -166,7 +219,7 @@ pub async fn enqueue(
     let content = serde_json::to_value(&request.content)
         .map_err(|_| ApiError::invalid("content", "is not JSON"))?;
     messages::insert_outbound(
-        &mut tx,
+        tx,
         &NewOutbound {
             org_id: org,
             id,
@@ -185,6 +238,11 @@ pub async fn enqueue(
             metadata: &request.metadata,
             priority: request.priority,
             at_most_once: request.at_most_once,
+            category: request.category,
+            bulk_job_id: request.origin.bulk_job_id,
+            notification_id: request.origin.notification_id,
+            trigger_type: &request.origin.trigger_type,
+            related_entity_id: request.origin.related_entity_id.as_deref(),
         },
     )
     .await?;
@@ -200,14 +258,11 @@ pub async fn enqueue(
                 })?,
             expires_at: fallback.expires_at,
         };
-        failures::insert_fallback(&mut tx, org, id, &sealed).await?;
+        failures::insert_fallback(tx, org, id, &sealed).await?;
     }
-    let message = messages::find(&mut tx, org, id)
+    let message = messages::find(tx, org, id)
         .await?
         .ok_or_else(|| ApiError::not_found("message"))?;
-    tx.commit().await?;
-    state.signals.outbox.notify_one();
-    state.signals.commits.changes.notify_one();
     Ok(Enqueued {
         message,
         repeated: false,
@@ -259,7 +314,7 @@ fn looks_like_bsuid(text: &str) -> bool {
 
 /// The contact's identity that this channel can write to.
 pub async fn recipient_of(
-    connection: &mut sqlx::PgConnection,
+    connection: &mut PgConnection,
     org: OrgId,
     channel: &Channel,
     contact: ContactId,
@@ -294,7 +349,7 @@ fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
 
 /// Opt-out and the 24-hour window, so that the caller gets the reason at once instead of a provider's refusal later.
 async fn check_rules(
-    connection: &mut sqlx::PgConnection,
+    connection: &mut PgConnection,
     org: OrgId,
     channel: &Channel,
     conversation: &Conversation,

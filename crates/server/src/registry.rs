@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use serde_json::Value;
 use wasel_db::Db;
 use wasel_db::seal::Sealer;
+use wasel_domain::limits::ChannelLimits;
 use wasel_domain::{ChannelId, OrgId, Region};
 use wasel_providers::{ChannelKind, OpenChannel, Providers};
 
@@ -19,7 +20,26 @@ pub struct Channel {
     pub status: String,
     /// The organisation's country, for numbers written without one.
     pub region: Option<Region>,
+    pub limits: ChannelLimits,
     pub open: Arc<dyn OpenChannel>,
+}
+
+/// Limits that cannot be read (written by hand) must not stop the channel: the kind's own apply.
+fn limits_of(row: &wasel_db::channels::Channel) -> ChannelLimits {
+    serde_json::from_value(row.limits.clone()).unwrap_or_else(|error| {
+        tracing::error!(channel.id = %row.id, %error, "a channel's limits cannot be read and are left out");
+        ChannelLimits::default()
+    })
+}
+
+impl Channel {
+    /// What this sender may hand over in a second.
+    #[must_use]
+    pub fn messages_per_second(&self) -> f64 {
+        self.limits
+            .messages_per_second
+            .unwrap_or(self.open.capabilities().messages_per_second)
+    }
 }
 
 #[derive(Default)]
@@ -105,6 +125,7 @@ impl Registry {
             .of(kind)
             .open(kind, &row.channel.settings, &secrets)
             .map_err(|error| error.to_string())?;
+        let limits = limits_of(&row.channel);
         Ok(Channel {
             org_id: OrgId(row.channel.org_id),
             id: ChannelId(row.channel.id),
@@ -115,6 +136,7 @@ impl Registry {
                 .region
                 .as_deref()
                 .and_then(|region| wasel_domain::phone::parse_region(region).ok()),
+            limits,
             open,
         })
     }

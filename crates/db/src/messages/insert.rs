@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
-use wasel_domain::{ChannelId, ContactId, ConversationId, MessageId, OrgId, UserId};
+use wasel_domain::{Category, ChannelId, ContactId, ConversationId, MessageId, OrgId, UserId};
 
 use crate::Result;
 
@@ -134,6 +134,14 @@ pub struct NewOutbound<'a> {
     /// 1 (first) to 10.
     pub priority: i16,
     pub at_most_once: bool,
+    pub category: Category,
+    /// Its lane in the outbox, too.
+    pub bulk_job_id: Option<Uuid>,
+    /// The row of `notification_queue` that asked for it.
+    pub notification_id: Option<Uuid>,
+    /// `manual`, or what brought it about.
+    pub trigger_type: &'a str,
+    pub related_entity_id: Option<&'a str>,
 }
 
 /// Writes the message, its place in the outbox, its first event and the conversation's last line, in the caller's
@@ -146,14 +154,14 @@ pub async fn insert_outbound(
         "WITH message AS (
              INSERT INTO messages (org_id, id, conversation_id, channel_id, contact_id, direction, message_type, status,
                  body, content, media, address, customer_name, quoted_message_id, sender_id, request_id, metadata,
-                 delivery_policy)
+                 delivery_policy, category, bulk_job_id, notification_id, trigger_type, related_entity_id)
              VALUES ($1, $2, $3, $4, $5, 'outbound', $6, 'queued', $7, $8, $9, $10, $11, $12, $13, $14, $15,
-                 CASE WHEN $17 THEN 'at_most_once' ELSE 'at_least_once' END)
+                 CASE WHEN $17 THEN 'at_most_once' ELSE 'at_least_once' END, $19, $20, $21, $22, $23)
          ), event AS (
              INSERT INTO message_events (org_id, id, message_id, event, at) VALUES ($1, $18, $2, 'queued', now())
          ), waiting AS (
-             INSERT INTO outbox (org_id, message_id, channel_id, conversation_id, priority, at_most_once)
-             VALUES ($1, $2, $4, $3, $16, $17)
+             INSERT INTO outbox (org_id, message_id, channel_id, conversation_id, priority, at_most_once, lane, ordered)
+             VALUES ($1, $2, $4, $3, $16, $17, coalesce($20, $24), $20 IS NULL)
          )
          UPDATE conversations SET last_message = left(coalesce($7, '[' || $6 || ']'), 200), last_message_at = now(),
              last_direction = 'outbound', updated_at = now()
@@ -177,6 +185,12 @@ pub async fn insert_outbound(
     .bind(message.priority)
     .bind(message.at_most_once)
     .bind(Uuid::now_v7())
+    .bind(message.category.as_str())
+    .bind(message.bulk_job_id)
+    .bind(message.notification_id)
+    .bind(message.trigger_type)
+    .bind(message.related_entity_id)
+    .bind(Uuid::nil())
     .execute(connection)
     .await?;
     Ok(())

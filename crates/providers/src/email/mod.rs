@@ -55,6 +55,8 @@ static CAPABILITIES: Capabilities = Capabilities {
     max_text_chars: MAX_TEXT_CHARS,
     // What Gmail and most others let a mail have.
     max_media_bytes: 25 * 1024 * 1024,
+    messages_per_second: 20.0,
+    pair_pace: None,
     answers_look_ups: false,
     threads_by_id: true,
     media_in_webhook: true,

@@ -62,6 +62,9 @@ static SMS: Capabilities = Capabilities {
     max_text_chars: MAX_BODY_CHARS,
     // "Accepted content types for media": 5 MB for a whole MMS.
     max_media_bytes: 5 * 1024 * 1024,
+    // Long codes differ by country; what is too fast waits in Twilio's queue (error 30001 when that is full).
+    messages_per_second: 10.0,
+    pair_pace: None,
     answers_look_ups: true,
     threads_by_id: false,
     media_in_webhook: false,
@@ -75,6 +78,9 @@ static WHATSAPP: Capabilities = Capabilities {
     max_text_chars: MAX_BODY_CHARS,
     // "WhatsApp media messages": 16 MB.
     max_media_bytes: 16 * 1024 * 1024,
+    // docs/whatsapp/best-practices-and-faqs.
+    messages_per_second: 80.0,
+    pair_pace: None,
     answers_look_ups: true,
     threads_by_id: false,
     media_in_webhook: false,

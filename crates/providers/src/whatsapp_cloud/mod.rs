@@ -20,6 +20,7 @@ mod settings;
 mod webhook;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -30,7 +31,7 @@ pub use errors::classify;
 
 use crate::{
     Accepted, Capabilities, ChannelKind, ContentError, ErrorClass, FetchFrom, FetchedMedia,
-    OpenChannel, Outbound, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
+    OpenChannel, Outbound, PairPace, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
     SettingsError, VerifyError, WebhookRequest,
 };
 use graph::Graph;
@@ -44,6 +45,12 @@ static CAPABILITIES: Capabilities = Capabilities {
     max_text_chars: check::MAX_TEXT_CHARS,
     // Meta's limit for documents; every other kind of file is smaller.
     max_media_bytes: 100 * 1024 * 1024,
+    // Meta, "Throughput" and "About the platform" (pair rate limit).
+    messages_per_second: 80.0,
+    pair_pace: Some(PairPace {
+        every: Duration::from_secs(6),
+        burst: 45,
+    }),
     answers_look_ups: false,
     threads_by_id: false,
     media_in_webhook: false,

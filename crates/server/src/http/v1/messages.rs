@@ -228,15 +228,13 @@ async fn create(
         &state,
         &caller,
         SendRequest {
-            recipient,
-            content: request.content,
             reply_to: request.reply_to.map(MessageId),
             idempotency_key: idempotency_key(&headers)?,
             request_id: request.request_id,
             metadata: Value::Object(request.metadata.unwrap_or_default()),
             priority,
             at_most_once: request.delivery_policy == Some(DeliveryPolicy::AtMostOnce),
-            fallback: None,
+            ..SendRequest::new(recipient, request.content)
         },
     )
     .await?;

@@ -17,6 +17,7 @@ fn mapper(table: &str, columns: &str) -> Mapper {
         status: "active".to_owned(),
         status_reason: None,
         settings: serde_json::json!({}),
+        limits: serde_json::json!({}),
         created_at: DateTime::UNIX_EPOCH,
         updated_at: DateTime::UNIX_EPOCH,
     };
