@@ -9,6 +9,7 @@ pub mod media;
 pub mod messages;
 pub mod notifications;
 pub mod reports;
+pub mod settings;
 pub mod templates;
 pub mod webhook_events;
 
@@ -71,5 +72,6 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(templates::router())
         .merge(notifications::router())
         .merge(reports::router())
+        .merge(settings::router())
         .merge(webhook_events::router())
 }
