@@ -35,6 +35,7 @@ mod migrate;
 pub mod notifications;
 pub mod organizations;
 pub mod outbox;
+pub mod pace;
 pub mod profiles;
 pub mod rate_limits;
 pub mod reactions;

@@ -313,30 +313,31 @@ fn looks_like_bsuid(text: &str) -> bool {
 }
 
 /// The contact's identity that this channel can write to.
-pub async fn recipient_of(
+async fn recipient_of(
     connection: &mut PgConnection,
     org: OrgId,
     channel: &Channel,
     contact: ContactId,
 ) -> Result<Identity, ApiError> {
     let identities = contacts::list_identities(connection, org, &[contact.0]).await?;
-    let found = channel
-        .open
-        .capabilities()
-        .addressable
-        .iter()
-        .find_map(|kind| {
-            identities
-                .iter()
-                .find(|identity| identity.kind == kind.as_str())
-                .map(|identity| Identity::new(*kind, &identity.value))
-        });
-    found.ok_or_else(|| {
-        ApiError::refused(
-            "not_addressable",
-            "this contact has no address that the channel can write to",
-        )
-        .at("to")
+    addressable_of(channel, &identities)
+        .ok_or_else(|| ApiError::refused("not_addressable", NOT_ADDRESSABLE).at("to"))
+}
+
+pub const NOT_ADDRESSABLE: &str = "this contact has no address that the channel can write to";
+
+/// The first of a contact's identities that this channel can write to, by the channel's preference.
+#[must_use]
+pub fn addressable_of(
+    channel: &Channel,
+    identities: &[contacts::ContactIdentity],
+) -> Option<Identity> {
+    let kinds = channel.open.capabilities().addressable;
+    kinds.iter().find_map(|kind| {
+        identities
+            .iter()
+            .find(|identity| identity.kind == kind.as_str())
+            .map(|identity| Identity::new(*kind, &identity.value))
     })
 }
 
