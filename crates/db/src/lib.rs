@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod media;
 pub mod messages;
 mod migrate;
+pub mod notification_queue;
 pub mod notifications;
 pub mod organizations;
 pub mod outbox;
@@ -50,7 +51,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use error::Error;
 pub use migrate::{MIGRATOR, migrate, migration_sql};
-pub use tx::{SystemTx, TenantClaims, TenantTx};
+pub use tx::{SystemTx, TenantClaims, TenantTx, savepoint};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

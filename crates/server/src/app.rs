@@ -29,6 +29,8 @@ use crate::jobs::check_messages::CheckMessages;
 use crate::jobs::fetch_media::FetchMedia;
 use crate::jobs::follow_failures::FollowFailures;
 use crate::jobs::housekeeping::Housekeeping;
+use crate::jobs::listen_queue::ListenQueue;
+use crate::jobs::process_queue::ProcessQueue;
 use crate::jobs::reconcile::Reconcile;
 use crate::jobs::send_message::SendMessage;
 use crate::registry::Registry;
@@ -282,6 +284,12 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
             unprompted(),
             shutdown.clone(),
         ),
+        wasel_jobs::spawn(
+            ProcessQueue::new(state.clone()),
+            signals.queue,
+            shutdown.clone(),
+        ),
+        wasel_jobs::spawn(ListenQueue(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(CheckMessages(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(Housekeeping(state.clone()), unprompted(), shutdown.clone()),
     ];

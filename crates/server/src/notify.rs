@@ -53,7 +53,7 @@ impl Medium {
     }
 
     /// The kinds of channel that reach people so, the preferred one first.
-    const fn kinds(self) -> &'static [ChannelKind] {
+    pub const fn kinds(self) -> &'static [ChannelKind] {
         match self {
             Self::Sms => &[ChannelKind::TwilioSms],
             Self::Whatsapp => &[ChannelKind::TwilioWhatsapp, ChannelKind::WhatsappCloud],

@@ -50,6 +50,8 @@ pub struct AppState {
 pub struct Signals {
     pub commits: CommitSignals,
     pub outbox: Arc<Notify>,
+    /// The notification queue.
+    pub queue: Arc<Notify>,
 }
 
 impl FromRef<AppState> for AuthContext {

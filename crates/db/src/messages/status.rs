@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
-use wasel_domain::MessageStatus;
 use wasel_domain::event::{ProviderError, StatusEvent};
+use wasel_domain::{MessageId, MessageStatus, OrgId};
 
 use crate::Result;
 use crate::ingest::clean;
@@ -46,6 +46,15 @@ impl StatusUpdate {
             detail: event.detail,
         }
     }
+}
+
+/// Takes back a message that has not left. `false` where it is too late, or there is no such message.
+pub async fn cancel(connection: &mut PgConnection, org: OrgId, id: MessageId) -> Result<bool> {
+    Ok(sqlx::query_scalar("SELECT wasel.cancel_message($1, $2)")
+        .bind(org.0)
+        .bind(id.0)
+        .fetch_one(connection)
+        .await?)
 }
 
 /// Applies provider statuses, in any order and number. One whose message is not known yet waits in

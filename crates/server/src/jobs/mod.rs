@@ -4,5 +4,7 @@ pub mod check_messages;
 pub mod fetch_media;
 pub mod follow_failures;
 pub mod housekeeping;
+pub mod listen_queue;
+pub mod process_queue;
 pub mod reconcile;
 pub mod send_message;

@@ -7,6 +7,7 @@ pub mod conversations;
 mod cursor;
 pub mod media;
 pub mod messages;
+pub mod notification_queue;
 pub mod notifications;
 pub mod reports;
 pub mod templates;
@@ -70,6 +71,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(media::router())
         .merge(templates::router())
         .merge(notifications::router())
+        .merge(notification_queue::router())
         .merge(reports::router())
         .merge(webhook_events::router())
 }
