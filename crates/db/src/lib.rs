@@ -24,6 +24,8 @@ pub mod contacts;
 pub mod conversations;
 mod error;
 pub mod failures;
+pub mod governor;
+pub mod holds;
 pub mod idempotency;
 pub mod identity;
 pub mod import;

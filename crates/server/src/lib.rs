@@ -4,6 +4,7 @@ pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod governor;
+pub mod holds;
 pub mod http;
 pub mod jobs;
 pub mod notify;

@@ -10,6 +10,7 @@ pub mod messages;
 pub mod notification_queue;
 pub mod notifications;
 pub mod reports;
+pub mod settings;
 pub mod templates;
 pub mod webhook_events;
 
@@ -73,5 +74,6 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(notifications::router())
         .merge(notification_queue::router())
         .merge(reports::router())
+        .merge(settings::router())
         .merge(webhook_events::router())
 }
