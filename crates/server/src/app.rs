@@ -26,11 +26,13 @@ use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
 use crate::http::realtime::SocketAuthorizer;
 use crate::jobs::check_messages::CheckMessages;
+use crate::jobs::feed_bulk_jobs::FeedBulkJobs;
 use crate::jobs::fetch_media::FetchMedia;
 use crate::jobs::follow_failures::FollowFailures;
 use crate::jobs::housekeeping::Housekeeping;
 use crate::jobs::reconcile::Reconcile;
 use crate::jobs::send_message::SendMessage;
+use crate::jobs::send_scheduled::SendScheduled;
 use crate::registry::Registry;
 use crate::state::{AppState, Signals};
 use crate::storage::MediaStorage;
@@ -274,6 +276,12 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
         wasel_jobs::spawn(
             FetchMedia(state.clone()),
             signals.commits.media,
+            shutdown.clone(),
+        ),
+        wasel_jobs::spawn(FeedBulkJobs(state.clone()), signals.bulk, shutdown.clone()),
+        wasel_jobs::spawn(
+            SendScheduled(state.clone()),
+            signals.scheduled,
             shutdown.clone(),
         ),
         wasel_jobs::spawn(Reconcile(state.clone()), unprompted(), shutdown.clone()),

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod bulk;
 pub mod cli;
 pub mod governor;
 pub mod http;
@@ -9,6 +10,7 @@ pub mod jobs;
 pub mod notify;
 pub mod outbound;
 pub mod registry;
+pub mod scheduled;
 pub mod state;
 pub mod storage;
 pub mod tail;

@@ -270,7 +270,7 @@ pub async fn enqueue_in(
 }
 
 /// What a person typed as recipient, as this channel can address it.
-fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
+pub(crate) fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
     let to = to.trim();
     let addressable = channel.open.capabilities().addressable;
     if to.is_empty() {
@@ -340,7 +340,7 @@ pub async fn recipient_of(
     })
 }
 
-fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
+pub(crate) fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
     channel
         .open
         .check(content)

@@ -50,6 +50,8 @@ pub struct AppState {
 pub struct Signals {
     pub commits: CommitSignals,
     pub outbox: Arc<Notify>,
+    pub bulk: Arc<Notify>,
+    pub scheduled: Arc<Notify>,
 }
 
 impl FromRef<AppState> for AuthContext {

@@ -1,5 +1,6 @@
 //! Our own API. Lists answer `{data, next_cursor}`, errors `{error: {code, message, field?}}`.
 
+pub mod bulk_jobs;
 pub mod changes;
 pub mod channels;
 pub mod contacts;
@@ -9,6 +10,7 @@ pub mod media;
 pub mod messages;
 pub mod notifications;
 pub mod reports;
+pub mod scheduled_messages;
 pub mod templates;
 pub mod webhook_events;
 
@@ -70,6 +72,8 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(media::router())
         .merge(templates::router())
         .merge(notifications::router())
+        .merge(bulk_jobs::router())
+        .merge(scheduled_messages::router())
         .merge(reports::router())
         .merge(webhook_events::router())
 }
