@@ -244,6 +244,14 @@ pub async fn merge(connection: &mut PgConnection, org: Uuid, keep: Uuid, gone: U
         .execute(&mut *connection)
         .await?;
         sqlx::query(
+            "UPDATE scheduled_messages SET conversation_id = $2 WHERE org_id = $1 AND conversation_id = $3",
+        )
+        .bind(org)
+        .bind(kept)
+        .bind(dropped)
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query(
             "UPDATE conversations k SET unread_count = k.unread_count + g.unread_count,
                  last_message = CASE WHEN g.last_message_at > k.last_message_at OR k.last_message_at IS NULL THEN g.last_message ELSE k.last_message END,
                  last_message_at = greatest(k.last_message_at, g.last_message_at),

@@ -15,6 +15,7 @@
 //! 2. A file in `src/` with its verbs.
 //! 3. The cross-tenant test picks the table up by itself.
 
+pub mod bulk;
 pub mod changes;
 pub mod channels;
 pub mod checks;
@@ -43,6 +44,7 @@ pub mod profiles;
 pub mod rate_limits;
 pub mod reactions;
 pub mod reports;
+pub mod scheduled;
 pub mod seal;
 pub mod templates;
 mod tx;

@@ -279,7 +279,7 @@ pub async fn enqueue_in(
 }
 
 /// What a person typed as recipient, as this channel can address it.
-fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
+pub(crate) fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
     let to = to.trim();
     let addressable = channel.open.capabilities().addressable;
     if to.is_empty() {
@@ -350,7 +350,7 @@ pub fn addressable_of(
     })
 }
 
-fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
+pub(crate) fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
     channel
         .open
         .check(content)

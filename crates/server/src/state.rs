@@ -52,6 +52,8 @@ pub struct Signals {
     pub outbox: Arc<Notify>,
     /// The notification queue.
     pub queue: Arc<Notify>,
+    pub bulk: Arc<Notify>,
+    pub scheduled: Arc<Notify>,
 }
 
 impl FromRef<AppState> for AuthContext {

@@ -12,7 +12,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use wasel_db::messages::{self, Message, MessageEvent};
 use wasel_db::organizations;
-use wasel_domain::{Category, ChannelId, ConversationId, MessageId, MessageStatus, OutboundContent};
+use wasel_domain::{
+    Category, ChannelId, ConversationId, MessageId, MessageStatus, OutboundContent,
+};
 use wasel_providers::Language;
 
 use crate::auth::{Caller, Role};
