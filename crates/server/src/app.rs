@@ -30,6 +30,7 @@ use crate::jobs::fetch_media::FetchMedia;
 use crate::jobs::follow_failures::FollowFailures;
 use crate::jobs::housekeeping::Housekeeping;
 use crate::jobs::reconcile::Reconcile;
+use crate::jobs::run_automations::RunAutomations;
 use crate::jobs::send_message::SendMessage;
 use crate::registry::Registry;
 use crate::state::{AppState, Signals};
@@ -280,6 +281,11 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
         wasel_jobs::spawn(
             FollowFailures(state.clone()),
             unprompted(),
+            shutdown.clone(),
+        ),
+        wasel_jobs::spawn(
+            RunAutomations(state.clone()),
+            signals.automations,
             shutdown.clone(),
         ),
         wasel_jobs::spawn(CheckMessages(state.clone()), unprompted(), shutdown.clone()),

@@ -50,6 +50,7 @@ pub struct AppState {
 pub struct Signals {
     pub commits: CommitSignals,
     pub outbox: Arc<Notify>,
+    pub automations: Arc<Notify>,
 }
 
 impl FromRef<AppState> for AuthContext {

@@ -5,4 +5,5 @@ pub mod fetch_media;
 pub mod follow_failures;
 pub mod housekeeping;
 pub mod reconcile;
+pub mod run_automations;
 pub mod send_message;

@@ -1,5 +1,6 @@
 //! Our own API. Lists answer `{data, next_cursor}`, errors `{error: {code, message, field?}}`.
 
+pub mod automations;
 pub mod changes;
 pub mod channels;
 pub mod contacts;
@@ -72,4 +73,5 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(notifications::router())
         .merge(reports::router())
         .merge(webhook_events::router())
+        .merge(automations::router())
 }
