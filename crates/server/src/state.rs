@@ -54,6 +54,7 @@ pub struct Signals {
     pub queue: Arc<Notify>,
     pub bulk: Arc<Notify>,
     pub scheduled: Arc<Notify>,
+    pub automations: Arc<Notify>,
 }
 
 impl FromRef<AppState> for AuthContext {

@@ -1,5 +1,6 @@
 //! Our own API. Lists answer `{data, next_cursor}`, errors `{error: {code, message, field?}}`.
 
+pub mod automations;
 pub mod bulk_jobs;
 pub mod changes;
 pub mod channels;
@@ -80,4 +81,5 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(reports::router())
         .merge(settings::router())
         .merge(webhook_events::router())
+        .merge(automations::router())
 }
