@@ -106,6 +106,18 @@ pub async fn update_status(
     Ok(done.rows_affected() > 0)
 }
 
+/// A channel that its provider had blocked works again. `false` if it was not blocked.
+pub async fn unblock(tx: &mut SystemTx, org: OrgId, channel: ChannelId) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE channels SET status = 'active', status_reason = NULL WHERE org_id = $1 AND id = $2 AND status = 'blocked'",
+    )
+    .bind(org.0)
+    .bind(channel.0)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Writes the channel's limits (`wasel_domain::limits::ChannelLimits`).
 pub async fn update_limits(
     tx: &mut SystemTx,

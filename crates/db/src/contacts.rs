@@ -7,7 +7,7 @@ use uuid::Uuid;
 use wasel_domain::event::Identity;
 use wasel_domain::{ContactId, OrgId};
 
-use crate::Result;
+use crate::{Result, SystemTx};
 
 #[derive(Clone, Debug, FromRow)]
 pub struct Contact {
@@ -93,6 +93,23 @@ pub async fn list_identities(
     .bind(org.0)
     .bind(contacts)
     .fetch_all(connection)
+    .await?)
+}
+
+/// The identities of contacts of any tenants, one element of `orgs` and `contacts` each.
+pub async fn list_identities_of(
+    tx: &mut SystemTx,
+    orgs: &[Uuid],
+    contacts: &[Uuid],
+) -> Result<Vec<ContactIdentity>> {
+    Ok(sqlx::query_as(
+        "SELECT i.kind, i.value, i.contact_id FROM unnest($1::uuid[], $2::uuid[]) AS c(org_id, contact_id)
+         JOIN contact_identities i ON i.org_id = c.org_id AND i.contact_id = c.contact_id
+         ORDER BY i.created_at, i.kind, i.value",
+    )
+    .bind(orgs)
+    .bind(contacts)
+    .fetch_all(&mut **tx)
     .await?)
 }
 
@@ -220,6 +237,14 @@ pub async fn merge(connection: &mut PgConnection, org: Uuid, keep: Uuid, gone: U
         .await?;
         sqlx::query(
             "UPDATE outbox SET conversation_id = $2 WHERE org_id = $1 AND conversation_id = $3",
+        )
+        .bind(org)
+        .bind(kept)
+        .bind(dropped)
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query(
+            "UPDATE scheduled_messages SET conversation_id = $2 WHERE org_id = $1 AND conversation_id = $3",
         )
         .bind(org)
         .bind(kept)

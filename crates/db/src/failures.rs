@@ -34,6 +34,8 @@ pub struct Failure {
     pub sender_id: Option<Uuid>,
     pub customer_name: Option<String>,
     pub address: Option<String>,
+    /// The row of `notification_queue` that asked for it.
+    pub notification_id: Option<Uuid>,
     pub error_code: Option<String>,
     pub error_message: Option<String>,
     /// [`NewFallback::sealed`], while it is not too late.
@@ -80,7 +82,7 @@ pub async fn lock_next(tx: &mut SystemTx, limit: i64, lease: Duration) -> Result
          )
          SELECT f.org_id, f.message_id, m.conversation_id, m.channel_id, c.kind AS channel_kind, o.locale,
              (SELECT p.id FROM profiles p WHERE p.org_id = m.org_id AND p.id = m.sender_id) AS sender_id,
-             m.customer_name, m.address, m.error_code, m.error_message, b.sealed AS fallback
+             m.customer_name, m.address, m.notification_id, m.error_code, m.error_message, b.sealed AS fallback
          FROM taken f
          JOIN messages m ON m.org_id = f.org_id AND m.id = f.message_id
          JOIN channels c ON c.org_id = m.org_id AND c.id = m.channel_id

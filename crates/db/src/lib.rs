@@ -15,6 +15,8 @@
 //! 2. A file in `src/` with its verbs.
 //! 3. The cross-tenant test picks the table up by itself.
 
+pub mod automations;
+pub mod bulk;
 pub mod changes;
 pub mod channels;
 pub mod checks;
@@ -34,13 +36,16 @@ pub mod ledger;
 pub mod media;
 pub mod messages;
 mod migrate;
+pub mod notification_queue;
 pub mod notifications;
 pub mod organizations;
 pub mod outbox;
+pub mod pace;
 pub mod profiles;
 pub mod rate_limits;
 pub mod reactions;
 pub mod reports;
+pub mod scheduled;
 pub mod seal;
 pub mod templates;
 mod tx;
@@ -51,7 +56,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use error::Error;
 pub use migrate::{MIGRATOR, migrate, migration_sql};
-pub use tx::{SystemTx, TenantClaims, TenantTx};
+pub use tx::{SystemTx, TenantClaims, TenantTx, savepoint};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

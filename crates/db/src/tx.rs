@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use serde_json::json;
 use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::{AssertSqlSafe, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 use uuid::Uuid;
 use wasel_domain::{OrgId, UserId};
 
@@ -60,6 +60,11 @@ impl SystemTx {
     pub async fn commit(self) -> Result<()> {
         Ok(self.0.commit().await?)
     }
+}
+
+/// A part of a transaction that can be undone by itself: rolled back when dropped, else kept by `commit`.
+pub async fn savepoint(connection: &mut PgConnection) -> Result<sqlx::Transaction<'_, Postgres>> {
+    Ok(Connection::begin(connection).await?)
 }
 
 /// Begins a transaction. A connection that died while it lay in the pool shows here, where nothing is lost by taking

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod bulk;
 pub mod cli;
 pub mod governor;
 pub mod holds;
@@ -9,7 +10,9 @@ pub mod http;
 pub mod jobs;
 pub mod notify;
 pub mod outbound;
+pub mod queue;
 pub mod registry;
+pub mod scheduled;
 pub mod state;
 pub mod storage;
 pub mod tail;

@@ -279,7 +279,7 @@ pub async fn enqueue_in(
 }
 
 /// What a person typed as recipient, as this channel can address it.
-fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
+pub(crate) fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
     let to = to.trim();
     let addressable = channel.open.capabilities().addressable;
     if to.is_empty() {
@@ -322,34 +322,35 @@ fn looks_like_bsuid(text: &str) -> bool {
 }
 
 /// The contact's identity that this channel can write to.
-pub async fn recipient_of(
+async fn recipient_of(
     connection: &mut PgConnection,
     org: OrgId,
     channel: &Channel,
     contact: ContactId,
 ) -> Result<Identity, ApiError> {
     let identities = contacts::list_identities(connection, org, &[contact.0]).await?;
-    let found = channel
-        .open
-        .capabilities()
-        .addressable
-        .iter()
-        .find_map(|kind| {
-            identities
-                .iter()
-                .find(|identity| identity.kind == kind.as_str())
-                .map(|identity| Identity::new(*kind, &identity.value))
-        });
-    found.ok_or_else(|| {
-        ApiError::refused(
-            "not_addressable",
-            "this contact has no address that the channel can write to",
-        )
-        .at("to")
+    addressable_of(channel, &identities)
+        .ok_or_else(|| ApiError::refused("not_addressable", NOT_ADDRESSABLE).at("to"))
+}
+
+pub const NOT_ADDRESSABLE: &str = "this contact has no address that the channel can write to";
+
+/// The first of a contact's identities that this channel can write to, by the channel's preference.
+#[must_use]
+pub fn addressable_of(
+    channel: &Channel,
+    identities: &[contacts::ContactIdentity],
+) -> Option<Identity> {
+    let kinds = channel.open.capabilities().addressable;
+    kinds.iter().find_map(|kind| {
+        identities
+            .iter()
+            .find(|identity| identity.kind == kind.as_str())
+            .map(|identity| Identity::new(*kind, &identity.value))
     })
 }
 
-fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
+pub(crate) fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
     channel
         .open
         .check(content)

@@ -50,6 +50,11 @@ pub struct AppState {
 pub struct Signals {
     pub commits: CommitSignals,
     pub outbox: Arc<Notify>,
+    /// The notification queue.
+    pub queue: Arc<Notify>,
+    pub bulk: Arc<Notify>,
+    pub scheduled: Arc<Notify>,
+    pub automations: Arc<Notify>,
 }
 
 impl FromRef<AppState> for AuthContext {

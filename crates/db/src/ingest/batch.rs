@@ -258,9 +258,12 @@ impl Writer {
                 .is_some_and(|thread| thread.identities.is_empty());
             if !*from_customer {
                 // The phone app's own messages get statuses too, and one may have come first.
-                messages::status::apply_pending(
+                messages::status::apply_pending_of(
                     connection,
-                    Some((row.org_id, row.channel_id, &row.provider_message_id)),
+                    &[row.org_id],
+                    &[row.channel_id],
+                    &[Some(&row.provider_message_id)],
+                    &[Uuid::nil()],
                 )
                 .await?;
             } else if !by_stranger {

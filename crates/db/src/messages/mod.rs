@@ -9,4 +9,4 @@ pub use read::{
     Message, MessageEvent, Page, find, find_by_provider_id, find_thread, list_events, list_newest,
     list_of_conversation, list_recent_providers_of,
 };
-pub use status::{StatusUpdate, advance_status};
+pub use status::{StatusUpdate, advance_status, cancel};

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
-use wasel_domain::MessageStatus;
 use wasel_domain::event::{ProviderError, StatusEvent};
+use wasel_domain::{MessageId, MessageStatus, OrgId};
 
 use crate::Result;
 use crate::ingest::clean;
@@ -46,6 +46,15 @@ impl StatusUpdate {
             detail: event.detail,
         }
     }
+}
+
+/// Takes back a message that has not left. `false` where it is too late, or there is no such message.
+pub async fn cancel(connection: &mut PgConnection, org: OrgId, id: MessageId) -> Result<bool> {
+    Ok(sqlx::query_scalar("SELECT wasel.cancel_message($1, $2)")
+        .bind(org.0)
+        .bind(id.0)
+        .fetch_one(connection)
+        .await?)
 }
 
 /// Applies provider statuses, in any order and number. One whose message is not known yet waits in
@@ -132,43 +141,62 @@ struct Waiting {
     detail: Value,
 }
 
-/// Applies the statuses that came before their message, for one message or (with `None`) wherever it is known by
-/// now. Returns how many there were.
-pub async fn apply_pending(
+/// Applies the statuses that came before the answers to these sends: by the provider's id, or by our attempt where only
+/// that is known. One element each per send.
+pub async fn apply_pending_of(
     connection: &mut PgConnection,
-    only: Option<(Uuid, Uuid, &str)>,
+    orgs: &[Uuid],
+    channels: &[Uuid],
+    provider_ids: &[Option<&str>],
+    attempts: &[Uuid],
 ) -> Result<usize> {
-    let waiting: Vec<Waiting> = match only {
-        Some((org, channel, provider_message_id)) => {
-            sqlx::query_as(
-                "DELETE FROM pending_statuses WHERE org_id = $1 AND channel_id = $2 AND provider_message_id = $3
-                 RETURNING org_id, channel_id, provider_message_id, status, attempt_id, at, detail",
-            )
-            .bind(org)
-            .bind(channel)
-            .bind(provider_message_id)
-            .fetch_all(&mut *connection)
-            .await?
-        }
-        None => {
-            sqlx::query_as(
-                "DELETE FROM pending_statuses p WHERE (p.org_id, p.channel_id, p.provider_message_id, p.status) IN (
-                     SELECT p.org_id, p.channel_id, p.provider_message_id, p.status FROM pending_statuses p
-                     WHERE EXISTS (SELECT FROM message_attempts t WHERE t.org_id = p.org_id
-                         AND t.channel_id = p.channel_id AND t.provider_message_id = p.provider_message_id)
-                        OR EXISTS (SELECT FROM messages m WHERE m.org_id = p.org_id AND m.direction = 'outbound'
-                         AND m.channel_id IN (SELECT c.id FROM channels here
-                             JOIN channels c ON c.org_id = here.org_id AND c.kind = here.kind
-                             WHERE here.org_id = p.org_id AND here.id = p.channel_id)
-                         AND m.provider_message_id = p.provider_message_id
-                         AND NOT EXISTS (SELECT FROM message_attempts t WHERE t.org_id = m.org_id AND t.message_id = m.id))
-                     ORDER BY p.received_at LIMIT 500 FOR UPDATE SKIP LOCKED)
-                 RETURNING org_id, channel_id, provider_message_id, status, attempt_id, at, detail",
-            )
-            .fetch_all(&mut *connection)
-            .await?
-        }
-    };
+    let waiting: Vec<Waiting> = sqlx::query_as(
+        "WITH sends AS MATERIALIZED (
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[])
+                 AS e(org_id, channel_id, provider_message_id, attempt_id)
+         )
+         DELETE FROM pending_statuses p WHERE (p.org_id, p.channel_id, p.provider_message_id, p.status) IN (
+             SELECT p.org_id, p.channel_id, p.provider_message_id, p.status FROM sends e
+             JOIN pending_statuses p ON p.org_id = e.org_id AND p.channel_id = e.channel_id
+                 AND p.provider_message_id = e.provider_message_id
+             UNION
+             SELECT p.org_id, p.channel_id, p.provider_message_id, p.status FROM sends e
+             JOIN pending_statuses p ON p.org_id = e.org_id AND p.attempt_id = e.attempt_id AND p.channel_id = e.channel_id)
+         RETURNING org_id, channel_id, provider_message_id, status, attempt_id, at, detail",
+    )
+    .bind(orgs)
+    .bind(channels)
+    .bind(provider_ids)
+    .bind(attempts)
+    .fetch_all(&mut *connection)
+    .await?;
+    apply(connection, waiting).await
+}
+
+/// Applies the waiting statuses whose message is known by now. Returns how many there were.
+pub async fn apply_pending(connection: &mut PgConnection) -> Result<usize> {
+    let waiting: Vec<Waiting> = sqlx::query_as(
+        "DELETE FROM pending_statuses p WHERE (p.org_id, p.channel_id, p.provider_message_id, p.status) IN (
+             SELECT p.org_id, p.channel_id, p.provider_message_id, p.status FROM pending_statuses p
+             WHERE EXISTS (SELECT FROM message_attempts t WHERE t.org_id = p.org_id
+                 AND t.channel_id = p.channel_id AND t.provider_message_id = p.provider_message_id)
+                OR EXISTS (SELECT FROM message_attempts t WHERE t.org_id = p.org_id AND t.id = p.attempt_id
+                 AND t.channel_id = p.channel_id)
+                OR EXISTS (SELECT FROM messages m WHERE m.org_id = p.org_id AND m.direction = 'outbound'
+                 AND m.channel_id IN (SELECT c.id FROM channels here
+                     JOIN channels c ON c.org_id = here.org_id AND c.kind = here.kind
+                     WHERE here.org_id = p.org_id AND here.id = p.channel_id)
+                 AND m.provider_message_id = p.provider_message_id
+                 AND NOT EXISTS (SELECT FROM message_attempts t WHERE t.org_id = m.org_id AND t.message_id = m.id))
+             ORDER BY p.received_at LIMIT 500 FOR UPDATE SKIP LOCKED)
+         RETURNING org_id, channel_id, provider_message_id, status, attempt_id, at, detail",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    apply(connection, waiting).await
+}
+
+async fn apply(connection: &mut PgConnection, waiting: Vec<Waiting>) -> Result<usize> {
     let updates = waiting
         .into_iter()
         .map(|row| {

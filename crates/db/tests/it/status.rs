@@ -182,7 +182,7 @@ impl Stage {
                 .await
                 .unwrap();
         }
-        apply_pending(&mut self.connection, None).await.unwrap();
+        apply_pending(&mut self.connection).await.unwrap();
     }
 
     async fn tell(&mut self, sent: &Sent1, story: &Story) {

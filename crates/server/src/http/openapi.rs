@@ -17,6 +17,7 @@ use utoipa::{Modify, OpenApi};
         (name = "media", description = "Files"),
         (name = "templates", description = "Texts with variables"),
         (name = "notifications", description = "What people are told"),
+        (name = "notification queue", description = "Messages to be sent by type, template and time; any SQL may write it"),
         (name = "reports", description = "Figures, as JSON and CSV"),
         (name = "webhooks", description = "What providers call, and the inbound ledger"),
         (name = "documents", description = "Paths of the documents, as they stand"),

@@ -59,6 +59,7 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(limited)
         // These have limits of their own: 5 a minute for people, none for servers (S2).
         .merge(compat::property_maintenance::router())
+        .merge(compat::notification_functions::router())
         .merge(webhooks)
         .merge(mail)
 }

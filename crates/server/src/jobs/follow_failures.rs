@@ -9,6 +9,7 @@ use wasel_jobs::{Job, JobError, Next};
 use wasel_providers::{ChannelKind, ErrorClass, Explanation, Language};
 
 use crate::notify;
+use crate::queue;
 use crate::state::AppState;
 
 const BATCH: i64 = 32;
@@ -55,7 +56,8 @@ async fn follow_up(state: &AppState, failure: &Failure) -> Result<(), JobError> 
         }
         None => false,
     };
-    let (title, words) = words(state, failure);
+    let class = class_of(state, failure);
+    let (title, words) = words(failure, class);
     let body = match &failure.error_message {
         Some(said) if !said.is_empty() => format!("{} ({said})", words.why),
         _ => words.why.to_owned(),
@@ -66,13 +68,14 @@ async fn follow_up(state: &AppState, failure: &Failure) -> Result<(), JobError> 
         advice: words.advice,
     };
     let mut tx = state.db.system().await?;
+    let goes_on = queue::follow_failure(&mut tx, failure, class.is_retryable()).await? || goes_on;
     failures::settle(&mut tx, failure, (!goes_on).then_some(&notice)).await?;
     tx.commit().await?;
     Ok(())
 }
 
 /// What to tell the sender, in the organisation's language.
-fn words(state: &AppState, failure: &Failure) -> (String, Explanation) {
+fn words(failure: &Failure, class: ErrorClass) -> (String, Explanation) {
     let language = Language::of_locale(&failure.locale);
     let whom = failure
         .customer_name
@@ -83,7 +86,7 @@ fn words(state: &AppState, failure: &Failure) -> (String, Explanation) {
         Language::Arabic => format!("لم تصل الرسالة إلى {whom}"),
         Language::English => format!("The message to {whom} was not delivered"),
     };
-    (title, class_of(state, failure).explain(language))
+    (title, class.explain(language))
 }
 
 fn class_of(state: &AppState, failure: &Failure) -> ErrorClass {

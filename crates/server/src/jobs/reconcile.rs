@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use wasel_db::messages::status;
-use wasel_db::outbox;
+use wasel_db::outbox::recover;
 use wasel_jobs::{Job, JobError, Next};
 
 use crate::state::AppState;
@@ -21,9 +21,9 @@ impl Job for Reconcile {
     async fn run(&self) -> Result<Next, JobError> {
         let wait = self.0.config.outbox.reconcile_wait;
         let mut tx = self.0.db.system().await?;
-        let abandoned = outbox::mark_abandoned(&mut tx, wait).await?;
-        let settled = outbox::settle_unknown(&mut tx).await?;
-        let applied = status::apply_pending(&mut tx, None).await?;
+        let abandoned = recover::mark_abandoned(&mut tx, wait).await?;
+        let settled = recover::settle_unknown(&mut tx).await?;
+        let applied = status::apply_pending(&mut tx).await?;
         tx.commit().await?;
         if abandoned > 0 {
             tracing::warn!(

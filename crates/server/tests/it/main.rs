@@ -14,6 +14,7 @@ mod import;
 mod inbound;
 mod inbound_kinds;
 mod migrations;
+mod notification_queue;
 mod notifications;
 mod outbound;
 mod reports;

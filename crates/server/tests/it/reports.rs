@@ -20,7 +20,7 @@ async fn insert(app: &TestApp, org: &Org, channel: Uuid, at: &str, fields: Value
     let id = Uuid::now_v7();
     let mut row = json!({ "org_id": org.id, "id": id, "conversation_id": channel, "channel_id": channel,
         "contact_id": channel, "direction": "outbound", "message_type": "text", "status": "delivered",
-        "trigger_type": "manual", "delivery_policy": "at_least_once", "metadata": {}, "retry_count": 0,
+        "trigger_type": "manual", "delivery_policy": "at_least_once", "category": "service", "metadata": {}, "retry_count": 0,
         "created_at": at, "updated_at": at });
     for (name, value) in fields.as_object().unwrap() {
         row[name] = value.clone();

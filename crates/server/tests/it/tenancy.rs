@@ -21,6 +21,7 @@ struct Rows {
     event: String,
     template: String,
     notification: String,
+    queued: String,
 }
 
 const NUMBER: &str = "+201001234567";
@@ -96,7 +97,14 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
         .post(org.owner(), "/v1/notifications", &notification)
         .await
         .expect(201);
+    let queued = json!({ "notification_type": "sms", "recipient_phone": NUMBER, "message_data": { "message": SECRET_TEXT },
+        "scheduled_for": "2099-01-01T00:00:00Z" });
+    let queued = app
+        .post(org.owner(), "/v1/notification-queue", &queued)
+        .await
+        .expect(201);
     Rows {
+        queued: text(&queued["id"]),
         template: text(&template["id"]),
         notification: text(&notification["id"]),
         conversation: text(&conversation["id"]),
@@ -326,6 +334,66 @@ fn cases(
             "/v1/messages/{id}",
             format!("/v1/messages/{message}"),
             Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/messages/{id}/cancel",
+            format!("/v1/messages/{message}/cancel"),
+            Never("by id", json!({}), GONE),
+        ),
+        (
+            "get",
+            "/v1/notification-queue",
+            same("/v1/notification-queue"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/notification-queue",
+            same("/v1/notification-queue"),
+            Never(
+                "A's template",
+                json!({ "notification_type": "sms", "recipient_phone": NUMBER, "template_id": rows.template }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/notification-queue",
+            same("/v1/notification-queue"),
+            Closed(
+                "A's contact",
+                json!({ "notification_type": "sms", "recipient_id": rows.contact, "message_data": { "message": "x" } }),
+                GONE,
+            ),
+        ),
+        (
+            "get",
+            "/v1/notification-queue/{id}",
+            format!("/v1/notification-queue/{}", rows.queued),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/notification-queue/{id}/cancel",
+            format!("/v1/notification-queue/{}/cancel", rows.queued),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/functions/v1/send-notification",
+            same("/functions/v1/send-notification"),
+            Closed(
+                "A's contact",
+                json!({ "type": "sms", "recipient_id": rows.contact, "message": "x" }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/functions/v1/process-queue",
+            String::new(),
+            Open("the service-role key works every tenant's queue off and is told numbers only"),
         ),
         (
             "get",
@@ -683,6 +751,7 @@ async fn fingerprint(app: &TestApp, org: Uuid) -> String {
         "consents",
         "templates",
         "notifications",
+        "notification_queue",
     ] {
         let sql = format!(
             "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t WHERE org_id = '{org}'"
@@ -738,6 +807,7 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
         &rows.event,
         &rows.template,
         &rows.notification,
+        &rows.queued,
     ]
     .into_iter()
     .chain(ids.iter().map(String::as_str))

@@ -1,4 +1,4 @@
-//! `/v1/messages`: send, look at one with its timeline.
+//! `/v1/messages`: send, look at one with its timeline, take one back.
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -12,14 +12,16 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use wasel_db::messages::{self, Message, MessageEvent};
 use wasel_db::organizations;
-use wasel_domain::{Category, ChannelId, ConversationId, MessageId, OutboundContent};
+use wasel_domain::{
+    Category, ChannelId, ConversationId, MessageId, MessageStatus, OutboundContent,
+};
 use wasel_providers::Language;
 
 use crate::auth::{Caller, Role};
 use crate::holds::{self, HoldView};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Json, PathParam};
-use crate::outbound::{self, ChannelHandle, Recipient, SendRequest};
+use crate::outbound::{self, ChannelHandle, Recipient, SendRequest, wake_sender};
 use crate::state::AppState;
 
 /// Longest Idempotency-Key, in bytes.
@@ -29,6 +31,7 @@ pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(create))
         .routes(routes!(get))
+        .routes(routes!(cancel))
 }
 
 /// A message to send: into a conversation, or to an address on a channel.
@@ -335,4 +338,33 @@ async fn get(
             .map(|event| MessageEventView::new(event, language))
             .collect(),
     }))
+}
+
+/// Takes back a message that has not left: one that waits for its turn, its time or a retry.
+#[utoipa::path(post, path = "/v1/messages/{id}/cancel", tag = "messages", params(("id" = Uuid, Path)),
+    responses((status = 200, body = MessageView, description = "it is `cancelled`, now or before"),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "too_late: it is being sent, was sent, or has failed")))]
+async fn cancel(
+    axum::extract::State(state): axum::extract::State<AppState>,
+    caller: Caller,
+    PathParam(id): PathParam<Uuid>,
+) -> Result<axum::Json<MessageView>, ApiError> {
+    caller.require(&[Role::Owner, Role::Admin, Role::Agent])?;
+    let mut tx = state.db.tenant(&caller.claims()).await?;
+    let cancelled = messages::cancel(&mut tx, caller.org_id, MessageId(id)).await?;
+    let message = messages::find(&mut tx, caller.org_id, MessageId(id))
+        .await?
+        .ok_or_else(|| ApiError::not_found("message"))?;
+    if !cancelled && message.status != MessageStatus::Cancelled.as_str() {
+        let said = match message.status.as_str() {
+            "queued" | "pending" => "sending".to_owned(),
+            other => other.to_owned(),
+        };
+        let message = format!("it is too late: the message is {said}");
+        return Err(ApiError::new(StatusCode::CONFLICT, "too_late", message));
+    }
+    tx.commit().await?;
+    wake_sender(&state);
+    Ok(axum::Json(message.into()))
 }

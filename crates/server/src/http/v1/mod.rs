@@ -1,5 +1,7 @@
 //! Our own API. Lists answer `{data, next_cursor}`, errors `{error: {code, message, field?}}`.
 
+pub mod automations;
+pub mod bulk_jobs;
 pub mod changes;
 pub mod channels;
 pub mod contacts;
@@ -7,8 +9,10 @@ pub mod conversations;
 mod cursor;
 pub mod media;
 pub mod messages;
+pub mod notification_queue;
 pub mod notifications;
 pub mod reports;
+pub mod scheduled_messages;
 pub mod settings;
 pub mod templates;
 pub mod webhook_events;
@@ -71,7 +75,11 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(media::router())
         .merge(templates::router())
         .merge(notifications::router())
+        .merge(notification_queue::router())
+        .merge(bulk_jobs::router())
+        .merge(scheduled_messages::router())
         .merge(reports::router())
         .merge(settings::router())
         .merge(webhook_events::router())
+        .merge(automations::router())
 }

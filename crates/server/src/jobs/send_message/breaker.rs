@@ -1,0 +1,255 @@
+//! The circuit breaker: what the failures of a channel's sends mean for the channel.
+//!
+//! A provider that throttles is given half the speed, one in trouble is left alone for a while, and one that refuses the
+//! channel altogether is asked again rarely, by one message, so that a number under suspicion is not made worse. The
+//! queue is kept throughout.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use uuid::Uuid;
+use wasel_db::notifications::{self, NewNotification};
+use wasel_db::{SystemTx, channels, organizations, pace};
+use wasel_domain::{ChannelId, OrgId};
+use wasel_providers::{ErrorClass, Language};
+
+use super::recorder::{Ending, words};
+use crate::state::AppState;
+
+/// So many failures in a row, without one success, are the provider's trouble and not these messages'.
+const TROUBLE: u32 = 10;
+const FIRST_REST: Duration = Duration::from_secs(5);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// After being told to slow down.
+const THROTTLED_REST: Duration = Duration::from_secs(1);
+/// An hourly limit of the account.
+const ACCOUNT_REST: Duration = Duration::from_secs(300);
+/// Until a blocked channel is tried again with one message; doubles to an hour.
+const FIRST_PROBE: Duration = Duration::from_secs(300);
+const LONGEST_PROBE: Duration = Duration::from_secs(3600);
+
+/// `hold_reason` of a channel that its provider refuses.
+pub const BLOCKED: &str = "channel_blocked";
+
+#[derive(Debug, Default)]
+struct Record {
+    failures_in_a_row: u32,
+    rests: u32,
+    probes: u32,
+    held: bool,
+    throttled_at: Option<Instant>,
+}
+
+/// What this process has seen of each channel.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    channels: HashMap<Uuid, Record>,
+}
+
+/// What is to be done about a channel.
+#[derive(Debug)]
+pub struct Action {
+    org_id: Uuid,
+    channel_id: Uuid,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    SlowDown {
+        wait: Duration,
+    },
+    Rest {
+        reason: &'static str,
+        strikes: u32,
+        wait: Duration,
+    },
+    Block {
+        reason: String,
+        code: Option<String>,
+        strikes: u32,
+        wait: Duration,
+    },
+    /// It works.
+    Open,
+}
+
+impl Breaker {
+    /// Looks at ended attempts in their order.
+    pub fn observe(&mut self, endings: &[&Ending]) -> Vec<Action> {
+        let now = Instant::now();
+        let mut actions = Vec::new();
+        for ending in endings.iter().filter(|ending| ending.sent) {
+            let record = self.channels.entry(ending.claimed.channel_id).or_default();
+            let what = match &ending.result {
+                Ok(_) => record.worked(ending.probe),
+                Err(error) => match error.class {
+                    ErrorClass::Transient => record.troubled(),
+                    ErrorClass::ThrottledChannel => record.throttled(now, error.retry_after),
+                    ErrorClass::ThrottledAccount => record.rest("throttled_account", ACCOUNT_REST),
+                    ErrorClass::ChannelBlocked => {
+                        Some(record.blocked(words(error), error.code.clone()))
+                    }
+                    // Whether it arrived is not known, or the provider is well and it is about this message.
+                    _ => None,
+                },
+            };
+            actions.extend(what.map(|what| Action {
+                org_id: ending.claimed.org_id,
+                channel_id: ending.claimed.channel_id,
+                what,
+            }));
+        }
+        actions
+    }
+}
+
+impl Record {
+    /// `probe`: another process, or an earlier life of this one, held the channel.
+    fn worked(&mut self, probe: bool) -> Option<What> {
+        let was_held = self.held || probe;
+        *self = Self {
+            throttled_at: self.throttled_at,
+            ..Self::default()
+        };
+        was_held.then_some(What::Open)
+    }
+
+    fn troubled(&mut self) -> Option<What> {
+        self.failures_in_a_row += 1;
+        if self.failures_in_a_row < TROUBLE && !self.held {
+            return None;
+        }
+        let wait = FIRST_REST * 2_u32.pow(self.rests.min(8));
+        self.rests += 1;
+        self.failures_in_a_row = 0;
+        self.rest("provider_trouble", wait.min(LONGEST_REST))
+    }
+
+    fn throttled(&mut self, now: Instant, asked: Option<Duration>) -> Option<What> {
+        let wait = asked.unwrap_or(THROTTLED_REST).max(THROTTLED_REST);
+        // The others that were under way say the same.
+        if self
+            .throttled_at
+            .is_some_and(|at| now.duration_since(at) < wait)
+        {
+            return None;
+        }
+        self.throttled_at = Some(now);
+        Some(What::SlowDown { wait })
+    }
+
+    fn rest(&mut self, reason: &'static str, wait: Duration) -> Option<What> {
+        self.held = true;
+        Some(What::Rest {
+            reason,
+            strikes: self.rests.max(1),
+            wait,
+        })
+    }
+
+    fn blocked(&mut self, reason: String, code: Option<String>) -> What {
+        self.held = true;
+        let wait = FIRST_PROBE * 2_u32.pow(self.probes.min(8));
+        self.probes += 1;
+        What::Block {
+            reason,
+            code,
+            strikes: self.probes,
+            wait: wait.min(LONGEST_PROBE),
+        }
+    }
+}
+
+impl Action {
+    pub async fn carry_out(&self, tx: &mut SystemTx, state: &AppState) -> wasel_db::Result<()> {
+        let (org, channel) = (OrgId(self.org_id), ChannelId(self.channel_id));
+        match &self.what {
+            What::SlowDown { wait } => {
+                tracing::warn!(channel.id = %channel, "a provider throttles a channel; it goes on at half the speed");
+                pace::slow_down(tx, org.0, channel.0, *wait, "throttled").await
+            }
+            What::Rest {
+                reason,
+                strikes,
+                wait,
+            } => {
+                tracing::warn!(channel.id = %channel, reason, "a channel rests");
+                pace::hold(tx, org.0, channel.0, *strikes as i32, *wait, reason).await
+            }
+            What::Block {
+                reason,
+                code,
+                strikes,
+                wait,
+            } => {
+                pace::hold(
+                    tx,
+                    org.0,
+                    channel.0,
+                    *strikes as i32,
+                    *wait,
+                    "channel_blocked",
+                )
+                .await?;
+                if channels::update_status(tx, org, channel, "blocked", Some(reason)).await? {
+                    tracing::error!(
+                        channel.id = %channel, send.error_code = code.as_deref(),
+                        "a channel is blocked by its provider; its queue is kept"
+                    );
+                    alert(tx, state, org, channel, reason, code.as_deref()).await?;
+                }
+                Ok(())
+            }
+            What::Open => {
+                pace::release(tx, org.0, channel.0).await?;
+                if channels::unblock(tx, org, channel).await? {
+                    tracing::info!(channel.id = %channel, "a blocked channel works again");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Tells the owners and admins, in the organisation's language.
+async fn alert(
+    tx: &mut SystemTx,
+    state: &AppState,
+    org: OrgId,
+    channel: ChannelId,
+    reason: &str,
+    code: Option<&str>,
+) -> wasel_db::Result<()> {
+    let locale = organizations::find(tx, org)
+        .await?
+        .map(|organization| organization.locale)
+        .unwrap_or_default();
+    let name = state
+        .registry
+        .of_org(org, channel)
+        .map(|channel| channel.name.clone())
+        .unwrap_or_default();
+    let language = Language::of_locale(&locale);
+    let title = match language {
+        Language::Arabic => format!("توقّف الإرسال عبر القناة {name}"),
+        Language::English => format!("Sending by the channel {name} has stopped"),
+    };
+    let notice = NewNotification {
+        user_id: None,
+        kind: "channel_blocked".to_owned(),
+        level: "error".to_owned(),
+        title,
+        body: Some(reason.to_owned()),
+        advice: Some(
+            ErrorClass::ChannelBlocked
+                .explain(language)
+                .advice
+                .to_owned(),
+        ),
+        data: json!({ "channel_id": channel, "error_code": code }),
+    };
+    notifications::insert(tx, org, &notice).await?;
+    Ok(())
+}

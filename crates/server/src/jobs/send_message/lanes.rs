@@ -1,0 +1,503 @@
+//! Whose turn it is.
+//!
+//! Every lane with ready rows is known here. Organisations take turns, and inside an organisation its lanes do, so that a
+//! million messages of one delay nobody else's one; no channel is asked for more than its rate allows, and no
+//! organisation may fill all the places of this process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use uuid::Uuid;
+use wasel_db::SystemTx;
+use wasel_db::outbox::claim::{self, Cursor, Lane, Leased, Want};
+use wasel_db::pace::{self, ChannelPace};
+use wasel_domain::OrgId;
+
+use super::breaker::BLOCKED;
+use super::window::Window;
+use super::{POLL, TICK};
+use crate::registry::Registry;
+
+/// How long what was read of the lanes is believed.
+const FRESH: Duration = Duration::from_millis(250);
+/// The same for a sender with nothing to do: it looks again as soon as it is woken.
+const FRESH_WHEN_IDLE: Duration = Duration::from_millis(5);
+/// Places in time are reserved so far ahead: long enough to claim several at once, short enough for a pause to work.
+const HORIZON: Duration = Duration::from_millis(30);
+/// What is kept of a rate for the unevenness between several nodes.
+const USED_OF_RATE: f64 = 0.985;
+/// Of this process's places one organisation may take so many quarters.
+const QUARTERS_FOR_ONE: usize = 3;
+
+#[derive(Debug)]
+struct LaneState {
+    cursor: Cursor,
+    /// The last claim found fewer rows than it asked for.
+    drained: bool,
+}
+
+#[derive(Debug)]
+struct ChannelState {
+    /// Messages a second now.
+    rate: f64,
+    /// Not before then by the reservations of this process.
+    next_at: Instant,
+    window: Window,
+    /// Closed to everything, or open for one message that shows whether it works again.
+    gate: Gate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    Probe,
+    Closed,
+}
+
+/// An attempt that ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Landing {
+    pub org_id: Uuid,
+    pub channel_id: Uuid,
+    /// Whether the provider may have counted it.
+    pub arrived: bool,
+    pub at: Instant,
+}
+
+#[derive(Debug, Default)]
+pub struct Lanes {
+    lanes: BTreeMap<Lane, LaneState>,
+    channels: HashMap<Uuid, ChannelState>,
+    under_way: HashMap<Uuid, usize>,
+    places: usize,
+    read_at: Option<Instant>,
+    next_due: Option<Instant>,
+    turn: usize,
+}
+
+impl Lanes {
+    /// `places`: how many sends this process may have under way.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        Self {
+            places,
+            ..Self::default()
+        }
+    }
+
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.read_at.is_none_or(|at| at.elapsed() >= FRESH)
+    }
+
+    #[must_use]
+    pub fn is_stale_when_idle(&self) -> bool {
+        self.read_at
+            .is_none_or(|at| at.elapsed() >= FRESH_WHEN_IDLE)
+    }
+
+    /// What was read is not believed any more.
+    pub fn expire(&mut self) {
+        self.read_at = None;
+    }
+
+    /// Whether a waiting row has become due.
+    #[must_use]
+    pub fn has_due(&self) -> bool {
+        self.next_due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Reads the lanes and the state of their channels anew.
+    pub async fn refresh(
+        &mut self,
+        tx: &mut SystemTx,
+        registry: &Registry,
+    ) -> wasel_db::Result<()> {
+        let now = Instant::now();
+        let found = claim::list_lanes(tx).await?;
+        let mut ids: Vec<Uuid> = found.iter().map(|lane| lane.channel_id).collect();
+        ids.dedup();
+        let paces: HashMap<Uuid, ChannelPace> = pace::list(tx, &ids)
+            .await?
+            .into_iter()
+            .map(|pace| (pace.channel_id, pace))
+            .collect();
+        let paused = claim::list_resting(tx, &found).await?;
+        for lane in &found {
+            let channel = registry
+                .find(OrgId(lane.org_id), lane.channel_id.into())
+                .await?;
+            // One that cannot be opened is claimed all the same: its messages must learn why.
+            let (rate, status) = channel.map_or((1.0, "active".to_owned()), |channel| {
+                (channel.messages_per_second(), channel.status.clone())
+            });
+            let pace = paces.get(&lane.channel_id);
+            let state = self
+                .channels
+                .entry(lane.channel_id)
+                .or_insert_with(|| ChannelState::new(rate, pace, now));
+            state.rate = rate * f64::from(pace.map_or(1.0, |pace| pace.factor(Utc::now())));
+            state.gate = gate(&status, pace);
+        }
+        self.lanes = found
+            .into_iter()
+            .filter(|lane| !paused.contains(lane))
+            .map(|lane| {
+                let state = LaneState {
+                    cursor: Cursor::START,
+                    drained: false,
+                };
+                (lane, state)
+            })
+            .collect();
+        self.channels
+            .retain(|id, state| ids.contains(id) || !state.window.is_idle(now));
+        self.next_due = claim::next_due_in(tx).await?.map(|wait| now + wait);
+        self.read_at = Some(now);
+        Ok(())
+    }
+
+    /// Shares out up to `free` places among the lanes.
+    pub fn choose(&mut self, free: usize) -> Vec<Want> {
+        let now = Instant::now();
+        let mut budgets: HashMap<Uuid, usize> = self
+            .channels
+            .iter_mut()
+            .map(|(id, channel)| (*id, channel.budget(now)))
+            .collect();
+        let mut orgs: Vec<(Uuid, Vec<(Lane, i32)>)> = Vec::new();
+        for (lane, state) in &self.lanes {
+            if state.drained
+                || budgets
+                    .get(&lane.channel_id)
+                    .is_none_or(|budget| *budget == 0)
+            {
+                continue;
+            }
+            match orgs.last_mut() {
+                Some((org, lanes)) if *org == lane.org_id => lanes.push((*lane, 0)),
+                _ => orgs.push((lane.org_id, vec![(*lane, 0)])),
+            }
+        }
+        if orgs.is_empty() {
+            return Vec::new();
+        }
+        // Another one begins each time, of the organisations and of each one's lanes.
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.turn % orgs.len();
+        orgs.rotate_left(first);
+        let most = (self.places * QUARTERS_FOR_ONE / 4).max(1);
+        let mut free = free;
+        let mut round = self.turn;
+        loop {
+            let before = free;
+            for (org, lanes) in &mut orgs {
+                let under_way = self.under_way.get(org).copied().unwrap_or(0);
+                let taken: usize = lanes.iter().map(|(_, count)| *count as usize).sum();
+                if free == 0 || under_way + taken >= most {
+                    continue;
+                }
+                let count = lanes.len();
+                let turn = (0..count)
+                    .map(|offset| (round + offset) % count)
+                    .find(|index| {
+                        budgets
+                            .get(&lanes[*index].0.channel_id)
+                            .is_some_and(|budget| *budget > 0)
+                    });
+                if let Some(index) = turn {
+                    lanes[index].1 += 1;
+                    if let Some(budget) = budgets.get_mut(&lanes[index].0.channel_id) {
+                        *budget -= 1;
+                    }
+                    free -= 1;
+                }
+            }
+            round = round.wrapping_add(1);
+            if free == 0 || free == before {
+                break;
+            }
+        }
+        orgs.into_iter()
+            .flat_map(|(_, lanes)| lanes)
+            .filter(|(_, count)| *count > 0)
+            .map(|(lane, count)| Want {
+                lane,
+                count,
+                after: self
+                    .lanes
+                    .get(&lane)
+                    .map_or(Cursor::START, |state| state.cursor),
+            })
+            .collect()
+    }
+
+    /// What a claim found: where to read on, and which lanes are empty.
+    pub fn took(&mut self, wants: &[Want], rows: &[Leased]) {
+        let mut counts: HashMap<Lane, i32> = HashMap::new();
+        for row in rows {
+            let lane = Lane {
+                org_id: row.org_id,
+                channel_id: row.channel_id,
+                lane: row.lane,
+            };
+            *counts.entry(lane).or_default() += 1;
+            if let Some(state) = self.lanes.get_mut(&lane) {
+                state.cursor = Cursor {
+                    priority: row.priority,
+                    message_id: row.message_id,
+                };
+            }
+        }
+        for want in wants {
+            if counts.get(&want.lane).copied().unwrap_or(0) < want.count
+                && let Some(state) = self.lanes.get_mut(&want.lane)
+            {
+                state.drained = true;
+            }
+        }
+    }
+
+    /// A message leaves by a channel, at that time.
+    pub fn left(&mut self, org: Uuid, channel: Uuid, at: Instant) {
+        *self.under_way.entry(org).or_default() += 1;
+        if let Some(state) = self.channels.get_mut(&channel) {
+            state.window.start();
+            state.next_at = state.next_at.max(at + state.interval());
+        }
+    }
+
+    pub fn landed(&mut self, landing: &Landing) {
+        if let Some(count) = self.under_way.get_mut(&landing.org_id) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.under_way.remove(&landing.org_id);
+            }
+        }
+        if let Some(channel) = self.channels.get_mut(&landing.channel_id) {
+            channel.window.end(landing.arrived, landing.at);
+        }
+    }
+
+    /// Whether this channel's next message shows if it works again.
+    #[must_use]
+    pub fn is_probed(&self, channel: Uuid) -> bool {
+        self.channels
+            .get(&channel)
+            .is_some_and(|channel| channel.gate == Gate::Probe)
+    }
+
+    /// The time between two messages of a channel.
+    #[must_use]
+    pub fn interval(&self, channel: Uuid) -> Duration {
+        self.channels
+            .get(&channel)
+            .map_or(Duration::ZERO, ChannelState::interval)
+    }
+
+    /// How long nothing can leave, as far as is known.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        let now = Instant::now();
+        let waiting = self
+            .lanes
+            .iter()
+            .filter(|(_, state)| !state.drained)
+            .filter_map(|(lane, _)| self.channels.get(&lane.channel_id))
+            .filter_map(|channel| channel.next_turn());
+        waiting
+            .chain(self.next_due)
+            .map(|at| at.saturating_duration_since(now))
+            .min()
+            .unwrap_or(POLL)
+            .clamp(TICK, POLL)
+    }
+}
+
+impl ChannelState {
+    fn new(rate: f64, pace: Option<&ChannelPace>, now: Instant) -> Self {
+        let mut window = Window::default();
+        // Whoever sent for this channel until a moment ago, this second is used up.
+        let just_used =
+            pace.is_some_and(|pace| pace.next_at + chrono::TimeDelta::seconds(1) > Utc::now());
+        if just_used {
+            window.fill(places(rate), now);
+        }
+        Self {
+            rate,
+            next_at: now,
+            window,
+            gate: Gate::Open,
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / (self.rate * USED_OF_RATE).max(0.001))
+    }
+
+    /// How many may leave now and within the horizon.
+    fn budget(&mut self, now: Instant) -> usize {
+        let places = match self.gate {
+            Gate::Closed => return 0,
+            Gate::Probe => 1,
+            Gate::Open => places(self.rate),
+        };
+        let horizon = now + HORIZON;
+        if self.next_at > horizon {
+            return 0;
+        }
+        let span = horizon.duration_since(self.next_at.max(now)).as_secs_f64();
+        let by_time = 1 + (span / self.interval().as_secs_f64()) as usize;
+        by_time.min(self.window.free(places, now))
+    }
+
+    /// When it is worth asking again; `None` while it waits for an answer, or is closed.
+    fn next_turn(&self) -> Option<Instant> {
+        if self.gate == Gate::Closed {
+            return None;
+        }
+        let by_time = self.next_at.checked_sub(HORIZON).unwrap_or(self.next_at);
+        Some(match self.window.next_free() {
+            Some(free) if self.window.len() >= places(self.rate) => free.max(by_time),
+            _ => by_time,
+        })
+    }
+}
+
+/// The places of a window of one second.
+fn places(rate: f64) -> usize {
+    (rate.floor() as usize).max(1)
+}
+
+fn gate(status: &str, pace: Option<&ChannelPace>) -> Gate {
+    let held = pace.and_then(|pace| pace.hold_until);
+    let over = held.is_none_or(|until| until <= Utc::now());
+    // Somebody put a blocked channel right before its next probe.
+    let mended = pace.is_some_and(|pace| pace.hold_reason.as_deref() == Some(BLOCKED));
+    match status {
+        "active" if !over && !mended => Gate::Closed,
+        "active" if pace.is_some_and(|pace| pace.strikes > 0) => Gate::Probe,
+        "active" => Gate::Open,
+        // Blocked by the provider: one message now and then shows whether somebody has put it right.
+        "blocked" if held.is_some() && over => Gate::Probe,
+        _ => Gate::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(org: u128, channel: u128, job: u128) -> Lane {
+        Lane {
+            org_id: Uuid::from_u128(org),
+            channel_id: Uuid::from_u128(channel),
+            lane: Uuid::from_u128(job),
+        }
+    }
+
+    fn lanes(places: usize, of: &[Lane], rate: f64) -> Lanes {
+        let now = Instant::now();
+        let mut lanes = Lanes::new(places);
+        for lane in of {
+            lanes.lanes.insert(
+                *lane,
+                LaneState {
+                    cursor: Cursor::START,
+                    drained: false,
+                },
+            );
+            lanes
+                .channels
+                .entry(lane.channel_id)
+                .or_insert_with(|| ChannelState::new(rate, None, now));
+        }
+        lanes
+    }
+
+    fn shares(wants: &[Want]) -> HashMap<Uuid, i32> {
+        let mut shares = HashMap::new();
+        for want in wants {
+            *shares.entry(want.lane.org_id).or_default() += want.count;
+        }
+        shares
+    }
+
+    #[test]
+    fn organisations_share_equally_however_many_lanes_they_have() {
+        let mut all: Vec<Lane> = (0..50).map(|job| lane(1, 100 + job, job)).collect();
+        all.extend((2..6).map(|org| lane(org, org, 0)));
+        let wants = lanes(1000, &all, 100_000.0).choose(100);
+        for (org, share) in shares(&wants) {
+            assert_eq!(share, 20, "{org}");
+        }
+    }
+
+    #[test]
+    fn what_one_cannot_use_goes_to_the_others() {
+        let mut lanes = lanes(1000, &[lane(1, 1, 0), lane(2, 2, 0)], 100_000.0);
+        if let Some(channel) = lanes.channels.get_mut(&Uuid::from_u128(1)) {
+            channel.rate = 1.0;
+        }
+        let shares = shares(&lanes.choose(100));
+        assert_eq!(shares[&Uuid::from_u128(1)], 1);
+        assert_eq!(shares[&Uuid::from_u128(2)], 99);
+    }
+
+    #[test]
+    fn jobs_of_one_channel_take_turns_within_its_rate() {
+        let all: Vec<Lane> = (0..4).map(|job| lane(1, 1, job)).collect();
+        let mut lanes = lanes(1000, &all, 1000.0);
+        let mut counts: HashMap<Uuid, i32> = HashMap::new();
+        for _ in 0..20 {
+            for want in lanes.choose(8) {
+                *counts.entry(want.lane.lane).or_default() += want.count;
+            }
+        }
+        assert!(counts.values().all(|count| *count == 40), "{counts:?}");
+    }
+
+    #[test]
+    fn one_organisation_leaves_a_quarter_of_the_places() {
+        let mut lanes = lanes(100, &[lane(1, 1, 0)], 100_000.0);
+        let wants = lanes.choose(100);
+        assert_eq!(shares(&wants)[&Uuid::from_u128(1)], 75);
+        for _ in 0..75 {
+            lanes.left(Uuid::from_u128(1), Uuid::from_u128(1), Instant::now());
+        }
+        assert!(lanes.choose(25).is_empty());
+        lanes.landed(&Landing {
+            org_id: Uuid::from_u128(1),
+            channel_id: Uuid::from_u128(1),
+            arrived: true,
+            at: Instant::now(),
+        });
+        assert_eq!(shares(&lanes.choose(25))[&Uuid::from_u128(1)], 1);
+    }
+
+    #[test]
+    fn a_channel_gets_no_more_than_its_rate_and_an_empty_lane_nothing() {
+        let one = lane(1, 1, 0);
+        let mut lanes = lanes(1000, &[one], 80.0);
+        let wants = lanes.choose(1000);
+        // 30 ms of 80 a second.
+        assert_eq!(wants[0].count, 3);
+        for _ in 0..3 {
+            lanes.left(
+                one.org_id,
+                one.channel_id,
+                Instant::now() + Duration::from_millis(40),
+            );
+        }
+        assert!(lanes.choose(1000).is_empty());
+        assert!(
+            lanes.pause() <= Duration::from_millis(40),
+            "{:?}",
+            lanes.pause()
+        );
+        lanes.took(&wants, &[]);
+        assert!(lanes.choose(1000).is_empty());
+        assert_eq!(lanes.pause(), POLL);
+    }
+}
