@@ -600,7 +600,7 @@ async fn two_nodes_feed_jobs_of_two_tenants_and_everybody_gets_one_message() {
     set_pace(&app, 1000).await;
     second.state().registry.reload().await.unwrap();
     let mut jobs = Vec::new();
-    for (org, count) in [(&org, 400), (&org, 100), (&other, 200)] {
+    for (org, count) in [(&org, 160), (&org, 40), (&other, 80)] {
         let rows: Vec<Value> = (0..count)
             .map(|n| json!({ "to": number(n + jobs.len() * 1000), "name": "x", "variables": { "n": n } }))
             .collect();
@@ -616,9 +616,9 @@ async fn two_nodes_feed_jobs_of_two_tenants_and_everybody_gets_one_message() {
     for sent in app.world().accepted() {
         *by_customer.entry((sent.line, sent.customer)).or_default() += 1;
     }
-    assert_eq!(by_customer.len(), 700);
+    assert_eq!(by_customer.len(), 280);
     assert!(by_customer.values().all(|count| *count == 1));
-    assert_eq!(app.count("SELECT count(*) FROM messages").await, 700);
+    assert_eq!(app.count("SELECT count(*) FROM messages").await, 280);
     drop(second.stop().await);
 }
 

@@ -541,7 +541,7 @@ fn cases(
             "post",
             "/v1/bulk-jobs",
             same("/v1/bulk-jobs"),
-            Closed(
+            Never(
                 "A's template",
                 json!({ "medium": "sms", "template_id": rows.template, "recipients": [{ "to": "+201001234569" }] }),
                 GONE,
@@ -561,7 +561,7 @@ fn cases(
             "post",
             "/v1/bulk-jobs/preview",
             same("/v1/bulk-jobs/preview"),
-            Closed(
+            Never(
                 "A's template",
                 json!({ "medium": "sms", "template_id": rows.template, "recipients": [{ "to": "+201001234569" }] }),
                 GONE,
