@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod binary;
+mod bulk;
 mod changes;
 mod cli;
 mod crash;
@@ -18,6 +19,7 @@ mod notification_queue;
 mod notifications;
 mod outbound;
 mod reports;
+mod scheduled;
 mod templates;
 mod tenancy;
 mod written_names;
