@@ -233,8 +233,7 @@ pub async fn update(
         .await?)
 }
 
-type Query<'q> =
-    sqlx::query::QueryAs<'q, sqlx::Postgres, Automation, sqlx::postgres::PgArguments>;
+type Query<'q> = sqlx::query::QueryAs<'q, sqlx::Postgres, Automation, sqlx::postgres::PgArguments>;
 
 fn bind_fields<'q>(query: Query<'q>, fields: &'q AutomationFields) -> Query<'q> {
     query
@@ -505,10 +504,11 @@ pub async fn delete_old(tx: &mut SystemTx, days: i32) -> Result<u64> {
     .bind(days)
     .execute(&mut **tx)
     .await?;
-    let done =
-        sqlx::query("DELETE FROM automation_runs WHERE started_at < now() - make_interval(days => $1)")
-            .bind(days)
-            .execute(&mut **tx)
-            .await?;
+    let done = sqlx::query(
+        "DELETE FROM automation_runs WHERE started_at < now() - make_interval(days => $1)",
+    )
+    .bind(days)
+    .execute(&mut **tx)
+    .await?;
     Ok(done.rows_affected())
 }

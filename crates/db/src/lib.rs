@@ -41,6 +41,7 @@ pub mod rate_limits;
 pub mod reactions;
 pub mod reports;
 pub mod seal;
+pub mod subscriptions;
 pub mod templates;
 mod tx;
 

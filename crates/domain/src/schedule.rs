@@ -54,8 +54,8 @@ impl Schedule {
             .parse(expression)
             .map_err(|error| ScheduleError::Expression(error.to_string()))?;
         let hour = expression.split_whitespace().nth(1);
-        let every_hour = matches!(hour, Some("*" | "*/1"))
-            || expression.trim().eq_ignore_ascii_case("@hourly");
+        let every_hour =
+            matches!(hour, Some("*" | "*/1")) || expression.trim().eq_ignore_ascii_case("@hourly");
         Ok(Self {
             cron,
             zone,
@@ -212,7 +212,16 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        for wrong in ["", "0 9 * *", "0 9 * * * *", "60 9 * * *", "0 25 * * *", "nine", "0 9 32 * *", "@sometimes"] {
+        for wrong in [
+            "",
+            "0 9 * *",
+            "0 9 * * * *",
+            "60 9 * * *",
+            "0 25 * * *",
+            "nine",
+            "0 9 32 * *",
+            "@sometimes",
+        ] {
             assert!(
                 matches!(
                     Schedule::parse(wrong, Berlin),

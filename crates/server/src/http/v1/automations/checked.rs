@@ -15,7 +15,15 @@ const OPERATIONS: [&str; 2] = ["insert", "update"];
 const REPEATS: [&str; 3] = ["once", "day", "tick"];
 const RECIPIENTS: [&str; 3] = ["row", "owner", "row_or_owner"];
 const OPERATORS: [&str; 9] = [
-    "eq", "neq", "lt", "lte", "gt", "gte", "in", "is_null", "is_not_null",
+    "eq",
+    "neq",
+    "lt",
+    "lte",
+    "gt",
+    "gte",
+    "in",
+    "is_null",
+    "is_not_null",
 ];
 const MAX_NAME: usize = 100;
 const MAX_DESCRIPTION: usize = 1000;
@@ -237,7 +245,10 @@ pub async fn check_template(
         .unwrap_or(&none);
     if let Some(open) = needed.iter().find(|name| !mapped.contains_key(*name)) {
         let message = "is missing: the template needs it";
-        return Err(ApiError::invalid(format!("mapping.variables.{open}"), message));
+        return Err(ApiError::invalid(
+            format!("mapping.variables.{open}"),
+            message,
+        ));
     }
     if let Some(unknown) = mapped.keys().find(|name| !needed.contains(name)) {
         let message = "is not a variable of this template";

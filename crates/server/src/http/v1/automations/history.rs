@@ -150,7 +150,9 @@ fn view_of(
     region: Option<Region>,
     by_email: bool,
 ) -> PreviewRowView {
-    let variables = row.message_data.unwrap_or_else(|| Value::Object(Map::new()));
+    let variables = row
+        .message_data
+        .unwrap_or_else(|| Value::Object(Map::new()));
     let mut error = row.problem;
     if let (None, false, Some(phone)) = (&error, by_email, &row.recipient_phone)
         && let Err(wrong) = E164::parse(phone, region)
@@ -168,10 +170,7 @@ fn view_of(
         },
     };
     let (text, subject) = rendered.map_or((None, None), |rendered| {
-        (
-            Some(rendered.text),
-            rendered.subject.filter(|_| by_email),
-        )
+        (Some(rendered.text), rendered.subject.filter(|_| by_email))
     });
     PreviewRowView {
         related_entity_id: row.entity,

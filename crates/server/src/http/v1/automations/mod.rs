@@ -228,7 +228,10 @@ async fn next_run(
         Some(zone) => {
             // Both that reckon with it must know it.
             if !organizations::is_time_zone(tx, zone).await? {
-                return Err(ApiError::invalid("timezone", ScheduleError::Zone.to_string()));
+                return Err(ApiError::invalid(
+                    "timezone",
+                    ScheduleError::Zone.to_string(),
+                ));
             }
             zone.clone()
         }
