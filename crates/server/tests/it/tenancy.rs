@@ -24,6 +24,7 @@ struct Rows {
     queued: String,
     bulk_job: String,
     scheduled: String,
+    automation: String,
 }
 
 const NUMBER: &str = "+201001234567";
@@ -117,10 +118,34 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
         .post(org.owner(), "/v1/scheduled-messages", &scheduled)
         .await
         .expect(201);
+    let automation = json!({ "name": SECRET_TEXT, "kind": "cron", "cron_expression": "0 9 * * *",
+        "template_id": template["id"], "source": { "table": "subscriptions" },
+        "mapping": { "recipient_phone": "customer_phone" } });
+    let automation = app
+        .post(org.owner(), "/v1/automations", &automation)
+        .await
+        .expect(201);
+    sqlx::query(
+        "INSERT INTO subscriptions (org_id, customer_name, customer_phone) VALUES ($1, $2, $3)",
+    )
+    .bind(org.id)
+    .bind(SECRET_TEXT)
+    .bind(NUMBER)
+    .execute(&app.owner)
+    .await
+    .unwrap();
+    app.post(
+        org.owner(),
+        &format!("/v1/automations/{}/run", text(&automation["id"])),
+        &Value::Null,
+    )
+    .await
+    .expect(200);
     Rows {
         queued: text(&queued["id"]),
         bulk_job: text(&bulk_job["id"]),
         scheduled: text(&scheduled["id"]),
+        automation: text(&automation["id"]),
         template: text(&template["id"]),
         notification: text(&notification["id"]),
         conversation: text(&conversation["id"]),
@@ -479,6 +504,65 @@ fn cases(
             "/v1/reports/messages/export",
             format!("/v1/reports/messages/export?channel_id={}", a.whatsapp),
             Closed("A's channel", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/automations",
+            same("/v1/automations"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/automations",
+            same("/v1/automations"),
+            Closed(
+                "A's template",
+                json!({ "name": "x", "kind": "cron", "cron_expression": "0 9 * * *", "template_id": rows.template,
+                    "source": { "table": "subscriptions" }, "mapping": { "recipient_phone": "customer_phone" } }),
+                &[400],
+            ),
+        ),
+        (
+            "post",
+            "/v1/automations/defaults",
+            same("/v1/automations/defaults"),
+            Closed("one's own", json!({}), LIST),
+        ),
+        (
+            "get",
+            "/v1/automations/{id}",
+            format!("/v1/automations/{}", rows.automation),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "patch",
+            "/v1/automations/{id}",
+            format!("/v1/automations/{}", rows.automation),
+            Closed("by id", json!({ "description": "x" }), GONE),
+        ),
+        (
+            "get",
+            "/v1/automations/{id}/runs",
+            format!("/v1/automations/{}/runs", rows.automation),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/automations/{id}/preview",
+            format!("/v1/automations/{}/preview", rows.automation),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/v1/automations/{id}/run",
+            format!("/v1/automations/{}/run", rows.automation),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "delete",
+            "/v1/automations/{id}",
+            format!("/v1/automations/{}", rows.automation),
+            Closed("by id", none(), GONE),
         ),
         (
             "get",
@@ -957,6 +1041,10 @@ async fn fingerprint(app: &TestApp, org: Uuid) -> String {
         "bulk_jobs",
         "bulk_recipients",
         "scheduled_messages",
+        "automations",
+        "automation_runs",
+        "automation_deliveries",
+        "subscriptions",
     ] {
         let sql = format!(
             "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t WHERE org_id = '{org}'"
@@ -1015,6 +1103,7 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
         &rows.queued,
         &rows.bulk_job,
         &rows.scheduled,
+        &rows.automation,
     ]
     .into_iter()
     .chain(ids.iter().map(String::as_str))
