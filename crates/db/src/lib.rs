@@ -36,6 +36,7 @@ pub mod notifications;
 pub mod organizations;
 pub mod outbox;
 pub mod profiles;
+pub mod provider_templates;
 pub mod rate_limits;
 pub mod reactions;
 pub mod reports;

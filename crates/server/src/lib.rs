@@ -8,6 +8,7 @@ pub mod http;
 pub mod jobs;
 pub mod notify;
 pub mod outbound;
+pub mod provider_templates;
 pub mod registry;
 pub mod state;
 pub mod storage;

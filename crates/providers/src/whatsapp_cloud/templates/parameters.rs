@@ -2,6 +2,7 @@
 //! parameters (132000) only when the message is sent.
 
 use serde_json::{Map, Value, json};
+use url::Url;
 use wasel_domain::content::OutboundTemplate;
 use wasel_domain::provider_template::{ParameterFormat, ProviderTemplate, VariableMap};
 use wasel_domain::template::{Piece, pieces, variables, written};
@@ -156,9 +157,12 @@ pub(super) fn fill(
                 format!("the template's header shows a file ({media})"),
             );
         };
-        filled.push(
-            json!({"type": "header", "parameters": [{"type": media, media: {"link": link}}]}),
-        );
+        let mut file = json!({"link": link});
+        // Without a name the customer sees "Untitled".
+        if let ("document", Some(name)) = (media.as_str(), file_name(link)) {
+            file["filename"] = name.into();
+        }
+        filled.push(json!({"type": "header", "parameters": [{"type": media, media: file}]}));
     }
     let mut texts = Map::new();
     for (part, names, parameters) in [
@@ -208,6 +212,15 @@ pub(super) fn fill(
         },
         ..OutboundTemplate::default()
     })
+}
+
+fn file_name(link: &str) -> Option<String> {
+    let link = Url::parse(link).ok()?;
+    let name = link.path_segments()?.next_back()?;
+    let name = percent_encoding::percent_decode_str(name)
+        .decode_utf8()
+        .ok()?;
+    Some(name.into_owned()).filter(|name| !name.is_empty())
 }
 
 /// What the customer reads.

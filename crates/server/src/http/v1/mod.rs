@@ -8,7 +8,9 @@ mod cursor;
 pub mod media;
 pub mod messages;
 pub mod notifications;
+pub mod provider_templates;
 pub mod reports;
+pub mod template_mappings;
 pub mod templates;
 pub mod webhook_events;
 
@@ -69,6 +71,8 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(changes::router())
         .merge(media::router())
         .merge(templates::router())
+        .merge(provider_templates::router())
+        .merge(template_mappings::router())
         .merge(notifications::router())
         .merge(reports::router())
         .merge(webhook_events::router())
