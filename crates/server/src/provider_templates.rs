@@ -6,7 +6,6 @@ use chrono::Utc;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
-use utoipa::ToSchema;
 use uuid::Uuid;
 use wasel_db::conversations;
 use wasel_db::provider_templates::{self, ProviderTemplateRow, Usable};
@@ -121,7 +120,7 @@ pub async fn check(
 }
 
 /// A template that may be sent now, whatever the 24-hour window says.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct SuggestedTemplate {
     /// A template of ours (`/v1/templates`); `null` for one of the provider's that is sent by its own name.
     pub id: Option<Uuid>,

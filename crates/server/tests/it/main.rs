@@ -15,6 +15,7 @@ mod inbound_kinds;
 mod migrations;
 mod notifications;
 mod outbound;
+mod provider_templates;
 mod reports;
 mod templates;
 mod tenancy;

@@ -239,7 +239,12 @@ async fn read_all(state: &AppState, channel: &Channel) -> Result<Vec<ProviderTem
             }
         }
         match page.next {
-            None => return Ok(found.into_values().collect()),
+            None => {
+                let mut all: Vec<_> = found.into_values().collect();
+                // Two syncs at once take the rows in one order.
+                all.sort_by(|a, b| (&a.name, &a.language).cmp(&(&b.name, &b.language)));
+                return Ok(all);
+            }
             next if next == after => break,
             next => after = next,
         }
@@ -386,12 +391,9 @@ async fn create(
     let ours = templates::find(&mut tx, org, request.template_id)
         .await?
         .ok_or_else(|| ApiError::not_found("template").at("template_id"))?;
-    let name = request.name.unwrap_or_else(|| ours.fields.name.clone());
-    let known = provider_templates::list_named(&mut tx, org, id, &name).await?;
-    tx.commit().await?;
     let header = header_of(request.header, &ours.fields)?;
     let draft = TemplateDraft {
-        name,
+        name: request.name.unwrap_or_else(|| ours.fields.name.clone()),
         language: request.language,
         category: request.category,
         format: match request.parameter_format {
@@ -408,6 +410,8 @@ async fn create(
     let (mut template, variables) = desk
         .draft(&draft)
         .map_err(|error| ApiError::invalid(error.field, error.reason))?;
+    let known = provider_templates::list_named(&mut tx, org, id, &template.name).await?;
+    tx.commit().await?;
     let taken =
         |row: &ProviderTemplateRow| row.language == template.language && row.status != "DELETED";
     if known.iter().any(taken) {

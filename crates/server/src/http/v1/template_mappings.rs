@@ -110,6 +110,9 @@ async fn put(
     caller.require(&[Role::Owner, Role::Admin])?;
     let channel = channel_of(&state, &caller, ChannelId(channel)).await?;
     let desk = of(&channel)?;
+    if request.name.contains('\0') {
+        return Err(ApiError::invalid("name", "holds a NUL character"));
+    }
     let org = caller.org_id;
     let mut tx = state.db.tenant(&caller.claims()).await?;
     let ours = templates::find(&mut tx, org, id)
