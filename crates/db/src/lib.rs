@@ -42,6 +42,7 @@ pub mod organizations;
 pub mod outbox;
 pub mod pace;
 pub mod profiles;
+pub mod provider_templates;
 pub mod rate_limits;
 pub mod reactions;
 pub mod reports;

@@ -19,6 +19,7 @@ mod migrations;
 mod notification_queue;
 mod notifications;
 mod outbound;
+mod provider_templates;
 mod reports;
 mod scheduled;
 mod templates;

@@ -20,6 +20,7 @@ struct Rows {
     media: String,
     event: String,
     template: String,
+    provider_template: String,
     notification: String,
     queued: String,
     bulk_job: String,
@@ -95,6 +96,14 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
         .post(org.owner(), "/v1/templates", &template)
         .await
         .expect(201);
+    let approved = json!({ "template_id": template["id"], "name": "only_as", "language": "en", "category": "UTILITY" });
+    let path = format!("/v1/channels/{}/provider-templates", org.whatsapp);
+    let approved = app.post(org.owner(), &path, &approved).await.expect(201);
+    app.wait_count(
+        "SELECT count(*) FROM provider_templates WHERE status = 'APPROVED'",
+        1,
+    )
+    .await;
     let notification = json!({ "title": SECRET_TEXT, "user_id": org.people.owner });
     let notification = app
         .post(org.owner(), "/v1/notifications", &notification)
@@ -147,6 +156,7 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
         scheduled: text(&scheduled["id"]),
         automation: text(&automation["id"]),
         template: text(&template["id"]),
+        provider_template: text(&approved["id"]),
         notification: text(&notification["id"]),
         conversation: text(&conversation["id"]),
         contact: text(&conversation["contact_id"]),
@@ -504,6 +514,68 @@ fn cases(
             "/v1/reports/messages/export",
             format!("/v1/reports/messages/export?channel_id={}", a.whatsapp),
             Closed("A's channel", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/channels/{id}/provider-templates",
+            format!("/v1/channels/{}/provider-templates", a.whatsapp),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/channels/{id}/provider-templates",
+            format!("/v1/channels/{}/provider-templates", a.whatsapp),
+            Closed(
+                "by id",
+                json!({ "template_id": rows.template, "name": "another", "language": "en", "category": "UTILITY" }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/channels/{id}/provider-templates/sync",
+            format!("/v1/channels/{}/provider-templates/sync", a.whatsapp),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "get",
+            "/v1/channels/{id}/provider-templates/{template_id}",
+            format!(
+                "/v1/channels/{}/provider-templates/{}",
+                a.whatsapp, rows.provider_template
+            ),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/templates/{id}/mappings",
+            format!("/v1/templates/{}/mappings", rows.template),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "put",
+            "/v1/templates/{id}/mappings/{channel_id}",
+            format!("/v1/templates/{}/mappings/{}", rows.template, a.whatsapp),
+            Closed(
+                "by id",
+                json!({ "name": "only_as", "language": "en" }),
+                GONE,
+            ),
+        ),
+        (
+            "delete",
+            "/v1/templates/{id}/mappings/{channel_id}",
+            format!("/v1/templates/{}/mappings/{}", rows.template, a.whatsapp),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "delete",
+            "/v1/channels/{id}/provider-templates/{template_id}",
+            format!(
+                "/v1/channels/{}/provider-templates/{}",
+                a.whatsapp, rows.provider_template
+            ),
+            Closed("by id", none(), GONE),
         ),
         (
             "get",
@@ -1036,6 +1108,8 @@ async fn fingerprint(app: &TestApp, org: Uuid) -> String {
         "message_events",
         "consents",
         "templates",
+        "provider_templates",
+        "template_mappings",
         "notifications",
         "notification_queue",
         "bulk_jobs",
@@ -1099,6 +1173,7 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
         &rows.media,
         &rows.event,
         &rows.template,
+        &rows.provider_template,
         &rows.notification,
         &rows.queued,
         &rows.bulk_job,
