@@ -10,6 +10,7 @@ mod cli;
 mod crash;
 mod documents;
 mod email;
+mod engine;
 mod functions;
 mod governor;
 mod import;
