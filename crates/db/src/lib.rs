@@ -47,6 +47,7 @@ pub mod reactions;
 pub mod reports;
 pub mod scheduled;
 pub mod seal;
+pub mod subscriptions;
 pub mod templates;
 mod tx;
 

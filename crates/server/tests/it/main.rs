@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod automations;
 mod binary;
+mod bulk;
 mod changes;
 mod cli;
 mod crash;
@@ -18,6 +20,7 @@ mod notification_queue;
 mod notifications;
 mod outbound;
 mod reports;
+mod scheduled;
 mod templates;
 mod tenancy;
 mod written_names;
