@@ -155,14 +155,16 @@ pub async fn list_capped(
     let categories: Vec<String> = questions.iter().map(|q| q.categories.join(",")).collect();
     let since: Vec<_> = questions.iter().map(|q| q.since).collect();
     Ok(sqlx::query_as(
-        "SELECT q.org_id, q.contact_id, coalesce(m.sent_at, m.delivered_at, m.updated_at) AS at
+        "SELECT q.org_id, q.contact_id, coalesce(m.sent_at, m.delivered_at, o.claimed_at, m.updated_at) AS at
          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[]) AS q(org_id, contact_id, categories, since)
          JOIN messages m ON m.org_id = q.org_id AND m.contact_id = q.contact_id
+         -- Another sender has it in hand; its status does not show that yet.
+         LEFT JOIN outbox o ON o.org_id = m.org_id AND o.message_id = m.id AND o.leased_until IS NOT NULL
          WHERE m.direction = 'outbound' AND m.category IN ('marketing', 'utility')
            AND m.category = ANY (string_to_array(q.categories, ','))
            AND m.created_at > q.since - make_interval(days => $6)
-           AND m.status IN ('sending', 'unknown', 'sent', 'delivered', 'read')
-           AND coalesce(m.sent_at, m.delivered_at, m.updated_at) > q.since
+           AND (m.status IN ('sending', 'unknown', 'sent', 'delivered', 'read') OR o.message_id IS NOT NULL)
+           AND coalesce(m.sent_at, m.delivered_at, o.claimed_at, m.updated_at) > q.since
            AND m.id <> ALL ($5)",
     )
     .bind(column(|q| q.org_id))

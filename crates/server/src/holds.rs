@@ -16,7 +16,7 @@ use wasel_providers::Language;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HoldView {
     /// For programs: `quiet_hours`, `frequency_cap`, `daily_reach`, `warm_up`, `pair_pace`, `order`, `retry`, `unknown`,
-    /// `channel_paused`, `channel_blocked`, `circuit_breaker`, `channel_rate`. There will be more.
+    /// `channel_paused`, `channel_blocked`, `circuit_breaker`, `job_paused`, `channel_rate`. There will be more.
     pub reason: String,
     /// When it is looked at again; `null` where that depends on somebody.
     pub until: Option<DateTime<Utc>>,
@@ -70,7 +70,7 @@ fn may_wait(status: &str) -> bool {
     matches!(status, "pending" | "queued" | "sending" | "unknown")
 }
 
-/// The first reason that applies: its own, the channel's state, its breaker, its rate.
+/// The first reason that applies: its own, the channel's state, its breaker, the bulk job's state, the channel's rate.
 fn hold_of(row: &Waiting, now: DateTime<Utc>) -> Option<HoldView> {
     if row.is_leased {
         return None;
@@ -92,6 +92,9 @@ fn hold_of(row: &Waiting, now: DateTime<Utc>) -> Option<HoldView> {
     if let Some(until) = row.breaker_until.filter(|until| *until > now) {
         return hold("circuit_breaker", Some(until))
             .map(|hold| hold.because(row.breaker_reason.as_deref()));
+    }
+    if row.job_status.as_deref().is_some_and(|s| s != "running") {
+        return hold("job_paused", None).map(|hold| hold.because(row.job_reason.as_deref()));
     }
     let next = row.next_at.filter(|next| *next > now)?;
     hold("channel_rate", Some(next))
@@ -168,6 +171,8 @@ mod tests {
             is_leased: false,
             channel_status: "active".to_owned(),
             channel_reason: None,
+            job_status: None,
+            job_reason: None,
             breaker_until: None,
             breaker_reason: None,
             next_at: None,
@@ -194,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn its_own_reason_comes_first_then_the_channels_state_its_breaker_and_its_rate() {
+    fn its_own_reason_comes_first_then_the_channels_state_its_breaker_the_job_and_the_rate() {
         let now = Utc::now();
         let soon = Some(now + TimeDelta::minutes(1));
         let mut row = Waiting {
@@ -219,6 +224,9 @@ mod tests {
         row.channel_status = "active".to_owned();
         assert_eq!(reason(&row), Some(("circuit_breaker".to_owned(), soon)));
         row.breaker_until = Some(now - TimeDelta::seconds(1));
+        row.job_status = Some("paused".to_owned());
+        assert_eq!(reason(&row), Some(("job_paused".to_owned(), None)));
+        row.job_status = Some("running".to_owned());
         assert_eq!(reason(&row), Some(("channel_rate".to_owned(), soon)));
         row.is_leased = true;
         assert_eq!(reason(&row), None, "it is on its way");

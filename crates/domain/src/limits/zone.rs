@@ -223,7 +223,7 @@ mod tests {
             ("+971501234567", Some("Asia/Dubai")),
             ("+212612345678", Some("Africa/Casablanca")),
             ("+4915112345678", Some("Europe/Berlin")),
-            ("+447911123456", Some("Europe/London")),
+            ("+447400123456", Some("Europe/London")),
             ("+12025550123", None),
             ("+79161234567", None),
             ("+5511987654321", None),

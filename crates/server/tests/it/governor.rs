@@ -98,7 +98,8 @@ impl Desk {
     async fn claimed(&self, messages: &[Uuid]) -> Vec<Claimed> {
         sqlx::query_as(
             "SELECT o.org_id, o.message_id, o.channel_id, o.conversation_id, m.contact_id, gen_random_uuid() AS attempt_id,
-                 1 AS attempts, o.at_most_once, m.content, m.quoted_message_id, m.created_at
+                 1 AS attempts, m.category, o.priority, o.at_most_once, m.content, m.quoted_message_id, m.created_at,
+                 now() AS claimed_at, o.hold_reason AS held_for
              FROM unnest($1::uuid[]) WITH ORDINALITY AS asked(id, place)
              JOIN outbox o ON o.message_id = asked.id JOIN messages m ON m.org_id = o.org_id AND m.id = o.message_id
              ORDER BY asked.place",
@@ -249,6 +250,18 @@ async fn a_cap_counts_all_conversations_of_a_person_and_the_messages_of_the_same
         .await
         .unwrap();
     assert_eq!(desk.review(&batch[2..3], now + hour * 2).await, ["go"]);
+    // What another sender has in hand counts, though it is still queued by its status.
+    let status = "UPDATE messages SET status = 'queued' WHERE id = $1";
+    let leased = "UPDATE outbox SET leased_until = now() + interval '1 minute', claimed_at = now() WHERE message_id = $1";
+    for change in [status, leased] {
+        sqlx::query(change)
+            .bind(batch[1])
+            .execute(&app.owner)
+            .await
+            .unwrap();
+    }
+    let verdicts = desk.review(&batch[2..3], now + hour * 2).await;
+    assert_eq!(verdicts, [format!("frequency_cap +{}", 22 * 60)]);
 }
 
 #[tokio::test]
