@@ -235,6 +235,11 @@ async fn the_views_show_the_documents_words_and_the_feed_has_the_same_shapes() {
         .unwrap();
     assert_eq!(token, None, "sealed, never shown");
 
+    let scheduled = json!({ "channel_id": org.whatsapp, "to": "+201001234567", "message": "later", "scheduled_for": "2099-01-01T00:00:00Z" });
+    app.post(org.owner(), "/v1/scheduled-messages", &scheduled)
+        .await
+        .expect(201);
+
     // The newest logged row of each record, in the feed's shape, equals the row of the view.
     let mut tx = app.state().db.system().await.unwrap();
     for name in DOCUMENT_NAMES {
