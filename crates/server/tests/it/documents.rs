@@ -1,6 +1,6 @@
 //! The documents' own tables and columns, as views over ours, and the same shapes in realtime.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::Row;
 use wasel_db::changes::{DOCUMENT_NAMES, list_shaped};
 use wasel_simulator::{Content, CustomerMedia, CustomerSend};
