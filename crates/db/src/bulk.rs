@@ -15,7 +15,7 @@ use crate::{Result, SystemTx};
 /// Rows in one INSERT.
 const CHUNK: usize = 5_000;
 /// How often queueing a recipient may fail on our side.
-const MAX_TRIES: i16 = 3;
+const MAX_TRIES: i16 = 10;
 
 #[derive(Clone, Debug, FromRow)]
 pub struct BulkJob {

@@ -27,8 +27,8 @@ const BATCH: i64 = 50;
 /// A job's messages in the outbox: at least so many, or what its channel sends in [`AHEAD`].
 const AT_LEAST: f64 = 200.0;
 const AHEAD: Duration = Duration::from_secs(10);
-/// Jobs fed at the same time, each on a connection.
-const AT_ONCE: usize = 3;
+/// Batches fed at the same time, each on a connection: of several jobs, or of one.
+const AT_ONCE: i64 = 3;
 /// Jobs looked at in one round.
 const JOBS: i64 = 1000;
 /// Jobs started by other nodes and other programs are seen within this time, and so is an outbox that has run low.
@@ -40,15 +40,21 @@ pub struct FeedBulkJobs(pub AppState);
 impl Job for FeedBulkJobs {
     const NAME: &'static str = "feed_bulk_jobs";
 
-    /// One batch for each job that has room, the tenants in turn.
+    /// One batch for each job that has room, the tenants in turn; then a second, and a third.
     async fn run(&self) -> Result<Next, JobError> {
         let state = &self.0;
         let mut tx = state.db.system().await?;
         let jobs = bulk::list_under_way(&mut tx, JOBS).await?;
         tx.commit().await?;
-        let rounds: Vec<bool> = stream::iter(jobs)
-            .map(|job| attend(state.clone(), job))
-            .buffer_unordered(AT_ONCE)
+        let is_fed = |job: &UnderWay| job.has_pending && !job.is_cancelled;
+        let turns = (0..AT_ONCE).flat_map(|turn| {
+            let of_turn = jobs.iter().filter(move |job| turn == 0 || is_fed(job));
+            of_turn.cloned().map(move |job| (job, turn))
+        });
+        let turns: Vec<(UnderWay, i64)> = turns.collect();
+        let rounds: Vec<bool> = stream::iter(turns)
+            .map(|(job, turn)| attend(state.clone(), job, turn))
+            .buffer_unordered(AT_ONCE as usize)
             .collect()
             .await;
         Ok(if rounds.contains(&true) {
@@ -60,15 +66,15 @@ impl Job for FeedBulkJobs {
 }
 
 /// One job in trouble does not stop the others.
-async fn attend(state: AppState, job: UnderWay) -> bool {
-    serve(&state, &job).await.unwrap_or_else(|error| {
+async fn attend(state: AppState, job: UnderWay, turn: i64) -> bool {
+    serve(&state, &job, turn).await.unwrap_or_else(|error| {
         tracing::warn!(job.id = %job.id, %error, "a bulk job could not be fed and will be tried again");
         false
     })
 }
 
 /// Whether there is more to do for this job now.
-async fn serve(state: &AppState, job: &UnderWay) -> Result<bool, JobError> {
+async fn serve(state: &AppState, job: &UnderWay, turn: i64) -> Result<bool, JobError> {
     let org = OrgId(job.org_id);
     if job.is_cancelled {
         let mut tx = state.db.system().await?;
@@ -81,11 +87,14 @@ async fn serve(state: &AppState, job: &UnderWay) -> Result<bool, JobError> {
             return Ok(false);
         };
         let room = target(&channel) - job.waiting;
-        if room <= 0 {
+        let own = (room - turn * BATCH).min(BATCH);
+        if own <= 0 {
             return Ok(false);
         }
-        let fed = feed(state, job, channel, room.min(BATCH)).await?;
-        return Ok(fed > 0 && room > BATCH);
+        let fed = feed(state, job, channel, own).await?;
+        return Ok(fed > 0 && room > AT_ONCE * BATCH);
+    } else if job.waiting > 0 {
+        return Ok(false);
     }
     let mut tx = state.db.system().await?;
     let ended = bulk::finish(&mut tx, org, job.id).await?;
@@ -111,10 +120,12 @@ async fn feed(
 ) -> Result<usize, JobError> {
     let org = OrgId(job.org_id);
     let mut tx = state.db.system().await?;
-    let pending = bulk::lock_next(&mut tx, org, job.id, limit).await?;
+    let mut pending = bulk::lock_next(&mut tx, org, job.id, limit).await?;
     if pending.is_empty() {
         return Ok(0);
     }
+    // Jobs with the same people touch their conversations in one order, and so never wait for each other in a circle.
+    pending.sort_by(|a, b| a.address.cmp(&b.address));
     let feeder = Feeder {
         state,
         job,

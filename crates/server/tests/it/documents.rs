@@ -1,6 +1,6 @@
 //! The documents' own tables and columns, as views over ours, and the same shapes in realtime.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::Row;
 use wasel_db::changes::{DOCUMENT_NAMES, list_shaped};
 use wasel_simulator::{Content, CustomerMedia, CustomerSend};
@@ -234,6 +234,11 @@ async fn the_views_show_the_documents_words_and_the_feed_has_the_same_shapes() {
         .await
         .unwrap();
     assert_eq!(token, None, "sealed, never shown");
+
+    let scheduled = json!({ "channel_id": org.whatsapp, "to": "+201001234567", "message": "later", "scheduled_for": "2099-01-01T00:00:00Z" });
+    app.post(org.owner(), "/v1/scheduled-messages", &scheduled)
+        .await
+        .expect(201);
 
     // The newest logged row of each record, in the feed's shape, equals the row of the view.
     let mut tx = app.state().db.system().await.unwrap();
