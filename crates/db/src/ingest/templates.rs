@@ -9,7 +9,7 @@ use wasel_domain::provider_template::with_new_texts;
 
 use super::batch::{Item, known_time};
 use super::{clean, clean_json};
-use crate::{Result, ledger};
+use crate::{Error, Result, ledger};
 
 #[derive(FromRow)]
 struct Known {
@@ -75,19 +75,19 @@ pub(super) async fn store(
         .bind(at)
         .fetch_optional(&mut *connection)
         .await?;
-        if let Some(id) = id {
-            let row = Known {
-                id,
-                channel_id: item.channel_id,
-                provider_id: None,
-                components: None,
-                is_late: false,
-            };
-            apply(connection, item, &row, event, at).await?;
-            stored = true;
-            // Otherwise known from another number of the account, and told already.
-            changed |= known.is_empty();
-        }
+        // Whoever handed it in wrote the row a moment ago: start over and find it.
+        let id = id.ok_or(Error::Raced)?;
+        let row = Known {
+            id,
+            channel_id: item.channel_id,
+            provider_id: None,
+            components: None,
+            is_late: false,
+        };
+        apply(connection, item, &row, event, at).await?;
+        stored = true;
+        // Otherwise known from another number of the account, and told already.
+        changed |= known.is_empty();
     }
     if changed {
         ledger::insert_notice(
