@@ -210,15 +210,7 @@ pub async fn enqueue_in(
         .await?
         .unwrap_or(request.category);
     let to = recipient_of(tx, org, &channel, ContactId(conversation.contact_id)).await?;
-    check_rules(
-        tx,
-        org,
-        &channel,
-        &conversation,
-        &request.content,
-        request.category,
-    )
-    .await?;
+    check_rules(tx, org, &channel, &conversation, &request.content, category).await?;
     let quoted = match request.reply_to {
         Some(id) => Some(
             messages::find(tx, org, id)
@@ -450,7 +442,8 @@ fn hash_of(request: &SendRequest) -> Vec<u8> {
         content,
         request.reply_to,
         request.request_id,
-        request.metadata
+        request.metadata,
+        request.category
     ]);
     digest::digest(&digest::SHA256, canonical.to_string().as_bytes())
         .as_ref()

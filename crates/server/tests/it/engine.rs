@@ -240,10 +240,7 @@ async fn the_messages_of_a_killed_node_are_taken_over_and_none_goes_twice() {
             .env("PORT", ports[node].to_string())
             .env("DATABASE_URL", db.url())
             .env("JWT_SECRET", "a secret of thirty-two characters or more")
-            .env(
-                "ENCRYPTION_KEY",
-                "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-            )
+            .env("ENCRYPTION_KEY", "0".repeat(64))
             .env("TWILIO_API_BASE", simulator.twilio_base())
             // Reports go to the node that lives, as a load balancer would have it.
             .env("PUBLIC_URL", format!("http://127.0.0.1:{}", ports[1]))
@@ -289,13 +286,13 @@ async fn the_messages_of_a_killed_node_are_taken_over_and_none_goes_twice() {
     });
     let owner = db.owner();
     let first = Server::start(&mut command(0, &["serve"]));
+    let _second = Server::start(&mut command(1, &["serve"]));
     fill_outbox(&owner, MESSAGES).await;
     wait_until("a third has been handed over", async || {
         (world.accepted().len() > MESSAGES / 3).then_some(())
     })
     .await;
     first.signal(Signal::SIGKILL);
-    let _second = Server::start(&mut command(1, &["serve"]));
     wait_until("the other node has done the rest", async || {
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox")
             .fetch_one(&owner)

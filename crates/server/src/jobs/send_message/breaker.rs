@@ -38,6 +38,8 @@ struct Record {
     rests: u32,
     probes: u32,
     held: bool,
+    /// Failures before then were under way when the rest began, and say nothing new.
+    rests_until: Option<Instant>,
     throttled_at: Option<Instant>,
 }
 
@@ -85,9 +87,11 @@ impl Breaker {
             let what = match &ending.result {
                 Ok(_) => record.worked(ending.probe),
                 Err(error) => match error.class {
-                    ErrorClass::Transient => record.troubled(),
+                    ErrorClass::Transient => record.troubled(now),
                     ErrorClass::ThrottledChannel => record.throttled(now, error.retry_after),
-                    ErrorClass::ThrottledAccount => record.rest("throttled_account", ACCOUNT_REST),
+                    ErrorClass::ThrottledAccount => {
+                        record.rest(now, "throttled_account", ACCOUNT_REST)
+                    }
                     ErrorClass::ChannelBlocked => {
                         Some(record.blocked(words(error), error.code.clone()))
                     }
@@ -116,15 +120,13 @@ impl Record {
         was_held.then_some(What::Open)
     }
 
-    fn troubled(&mut self) -> Option<What> {
+    fn troubled(&mut self, now: Instant) -> Option<What> {
         self.failures_in_a_row += 1;
         if self.failures_in_a_row < TROUBLE && !self.held {
             return None;
         }
         let wait = FIRST_REST * 2_u32.pow(self.rests.min(8));
-        self.rests += 1;
-        self.failures_in_a_row = 0;
-        self.rest("provider_trouble", wait.min(LONGEST_REST))
+        self.rest(now, "provider_trouble", wait.min(LONGEST_REST))
     }
 
     fn throttled(&mut self, now: Instant, asked: Option<Duration>) -> Option<What> {
@@ -140,11 +142,16 @@ impl Record {
         Some(What::SlowDown { wait })
     }
 
-    fn rest(&mut self, reason: &'static str, wait: Duration) -> Option<What> {
+    fn rest(&mut self, now: Instant, reason: &'static str, wait: Duration) -> Option<What> {
+        if self.rests_until.is_some_and(|until| now < until) {
+            return None;
+        }
         self.held = true;
+        self.rests += 1;
+        self.rests_until = Some(now + wait);
         Some(What::Rest {
             reason,
-            strikes: self.rests.max(1),
+            strikes: self.rests,
             wait,
         })
     }
@@ -252,4 +259,66 @@ async fn alert(
     };
     notifications::insert(tx, org, &notice).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_ten_failures_in_a_row_and_each_failed_probe_doubles_the_rest() {
+        let start = Instant::now();
+        let mut record = Record::default();
+        for _ in 1..TROUBLE {
+            assert!(record.troubled(start).is_none());
+        }
+        let waits = |what: Option<What>| match what {
+            Some(What::Rest { wait, .. }) => Some(wait),
+            _ => None,
+        };
+        assert_eq!(waits(record.troubled(start)), Some(FIRST_REST));
+        // The others that were under way.
+        assert_eq!(waits(record.troubled(start + FIRST_REST / 2)), None);
+        let probe = start + FIRST_REST;
+        assert_eq!(waits(record.troubled(probe)), Some(FIRST_REST * 2));
+        assert!(matches!(record.worked(false), Some(What::Open)));
+        assert!(record.worked(false).is_none());
+        assert!(
+            record.troubled(probe).is_none(),
+            "it counts from the beginning"
+        );
+    }
+
+    #[test]
+    fn one_success_in_between_is_no_trouble() {
+        let now = Instant::now();
+        let mut record = Record::default();
+        for _ in 0..5 {
+            for _ in 1..TROUBLE {
+                assert!(record.troubled(now).is_none());
+            }
+            assert!(record.worked(false).is_none());
+        }
+    }
+
+    #[test]
+    fn many_are_throttled_at_once_and_the_channel_slows_down_once() {
+        let now = Instant::now();
+        let mut record = Record::default();
+        assert!(record.throttled(now, None).is_some());
+        assert!(record.throttled(now, None).is_none());
+        assert!(record.throttled(now + THROTTLED_REST, None).is_some());
+    }
+
+    #[test]
+    fn a_blocked_channel_is_probed_ever_more_rarely() {
+        let mut record = Record::default();
+        let waits: Vec<u64> = (0..6)
+            .map(|_| match record.blocked(String::new(), None) {
+                What::Block { wait, .. } => wait.as_secs() / 60,
+                _ => 0,
+            })
+            .collect();
+        assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
+    }
 }
