@@ -182,6 +182,21 @@ pub async fn find_by_name(
     )
 }
 
+/// The entity that a rule queued this notification for, if a rule did.
+pub async fn find_entity(
+    connection: &mut PgConnection,
+    org: OrgId,
+    notification: Uuid,
+) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar(
+        "SELECT entity_id FROM automation_deliveries WHERE org_id = $1 AND notification_id = $2 LIMIT 1",
+    )
+    .bind(org.0)
+    .bind(notification)
+    .fetch_optional(connection)
+    .await?)
+}
+
 /// # Errors
 /// A second one of the same name is refused by [`UNIQUE_NAME`].
 pub async fn insert(

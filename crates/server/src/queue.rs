@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 use wasel_db::failures::Failure;
 use wasel_db::notification_queue::{self, NewNotification, Notification};
-use wasel_db::{SystemTx, contacts, profiles, templates};
+use wasel_db::{SystemTx, automations, contacts, profiles, templates};
 use wasel_domain::template::TemplateTexts;
 use wasel_domain::{Category, ContactId, MessageId, OrgId, OutboundContent, UserId};
 
@@ -241,6 +241,10 @@ async fn request_of(
         ),
         None => None,
     };
+    let related_entity_id = match data.first(&["related_entity_id"]) {
+        Some(given) => Some(given),
+        None => automations::find_entity(&mut tx, caller.org_id, row.id).await?,
+    };
     tx.commit().await?;
     let note = Note {
         phone,
@@ -273,7 +277,7 @@ async fn request_of(
             .map(|template| template.fields.category)
             .filter(|category| category != "custom")
             .unwrap_or_else(|| "manual".to_owned()),
-        related_entity_id: data.first(&["related_entity_id"]),
+        related_entity_id,
         ..Origin::default()
     };
     Ok((request, used))

@@ -227,7 +227,7 @@ pub async fn load(tx: &mut SystemTx, leased: &[Leased]) -> Result<Vec<Claimed>> 
 }
 
 /// Gives leased messages back that may not leave yet. Why and until when is told in the timeline, once for each reason.
-/// From now on the others of their conversations do not wait for them.
+/// From now on the others of their conversations do not wait for them, but where all of these are held alike.
 pub async fn hold(tx: &mut SystemTx, messages: &[(&Claimed, &Leased, Held<'_>)]) -> Result<()> {
     if messages.is_empty() {
         return Ok(());
@@ -241,7 +241,8 @@ pub async fn hold(tx: &mut SystemTx, messages: &[(&Claimed, &Leased, Held<'_>)])
              SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bool[], $7::jsonb[], $8::uuid[])
                  AS h(org_id, message_id, previous_attempt_id, reason, until, is_news, detail, event_id)
          ), back AS (
-             UPDATE outbox o SET due_at = h.until, hold_reason = h.reason, ordered = false, lease_owner = NULL,
+             UPDATE outbox o SET due_at = h.until, hold_reason = h.reason,
+                 ordered = o.ordered AND h.reason = 'pair_pace', lease_owner = NULL,
                  leased_until = NULL, attempts = o.attempts - 1, attempt_id = h.previous_attempt_id
              FROM held h WHERE o.org_id = h.org_id AND o.message_id = h.message_id
          )

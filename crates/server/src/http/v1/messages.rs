@@ -321,13 +321,14 @@ async fn get(
     let mut tx = state.db.tenant(&caller.claims()).await?;
     let message = messages::find(&mut tx, caller.org_id, MessageId(id)).await?;
     let message = message.ok_or_else(|| ApiError::not_found("message"))?;
+    let shown = [message];
+    let hold = holds::of_messages(&mut tx, caller.org_id, &shown).await?;
+    // After the hold: the timeline must know of it.
     let timeline = messages::list_events(&mut tx, caller.org_id, MessageId(id)).await?;
-    let messages = [message];
-    let hold = holds::of_messages(&mut tx, caller.org_id, &messages).await?;
     let organization = organizations::find(&mut tx, caller.org_id).await?;
     tx.commit().await?;
     let language = Language::of_locale(organization.as_ref().map_or("", |o| o.locale.as_str()));
-    let [message] = messages;
+    let [message] = shown;
     Ok(axum::Json(MessageDetail {
         message: MessageView {
             hold: hold.into_values().next(),
