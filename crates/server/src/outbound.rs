@@ -433,17 +433,17 @@ fn hash_of(request: &SendRequest) -> Vec<u8> {
         Recipient::Address { channel, to } => json!([channel.0.id, to]),
         Recipient::Conversation(id) => json!(id),
     };
+    // Where the window decides what goes out, it decides what that is for, too.
     let content = match &request.fingerprint {
         Some(fingerprint) => fingerprint.clone(),
-        None => json!(request.content),
+        None => json!([request.content, request.category]),
     };
     let canonical = json!([
         recipient,
         content,
         request.reply_to,
         request.request_id,
-        request.metadata,
-        request.category
+        request.metadata
     ]);
     digest::digest(&digest::SHA256, canonical.to_string().as_bytes())
         .as_ref()

@@ -150,6 +150,18 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
     )
     .await
     .expect(200);
+    // What that queued comes to its end; nothing of this tenant moves by itself any more.
+    let open = format!(
+        "SELECT count(*) FROM notification_queue WHERE org_id = '{}' AND status IN ('pending', 'processing')
+           AND scheduled_for <= now()",
+        org.id
+    );
+    app.wait_count(&open, 0).await;
+    let unsent = format!(
+        "SELECT count(*) FROM messages WHERE org_id = '{}' AND status IN ('queued', 'sending', 'sent')",
+        org.id
+    );
+    app.wait_count(&unsent, 0).await;
     Rows {
         queued: text(&queued["id"]),
         bulk_job: text(&bulk_job["id"]),
