@@ -154,6 +154,10 @@ pub const DOCUMENT_NAMES: &[PublishedName] = &[
         name: "whatsapp_templates",
         table: "templates",
     },
+    PublishedName {
+        name: "whatsapp_scheduled_messages",
+        table: "scheduled_messages",
+    },
 ];
 
 /// Logged rows of `name.table` in the shape of `name`, by the same function as the view. A row the shape leaves out

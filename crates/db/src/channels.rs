@@ -118,6 +118,22 @@ pub async fn unblock(tx: &mut SystemTx, org: OrgId, channel: ChannelId) -> Resul
     Ok(done.rows_affected() > 0)
 }
 
+/// Writes the channel's limits (`wasel_domain::limits::ChannelLimits`).
+pub async fn update_limits(
+    tx: &mut SystemTx,
+    org: OrgId,
+    channel: ChannelId,
+    limits: &Value,
+) -> Result<bool> {
+    let done = sqlx::query("UPDATE channels SET limits = $3 WHERE org_id = $1 AND id = $2")
+        .bind(org.0)
+        .bind(channel.0)
+        .bind(limits)
+        .execute(&mut **tx)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// The channels the caller sees, by name.
 pub async fn list(connection: &mut PgConnection) -> Result<Vec<Channel>> {
     Ok(sqlx::query_as("SELECT * FROM channels ORDER BY name, id")

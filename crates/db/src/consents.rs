@@ -71,6 +71,47 @@ pub async fn is_opted_out(
     .unwrap_or(false))
 }
 
+/// What a person does not want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptOut {
+    /// To be written to at all.
+    All,
+    /// Messages of the category asked about.
+    Category,
+}
+
+/// Whether the contact may get a message of this category on this channel. An opt-in to everything ends an opt-out of a
+/// category; an opt-in to a category does not end an opt-out of everything.
+pub async fn find_opt_out(
+    connection: &mut PgConnection,
+    org: Uuid,
+    contact: Uuid,
+    channel: Uuid,
+    category: &str,
+) -> Result<Option<OptOut>> {
+    // The newest word about everything, and the newest about everything or the category.
+    let (whole, part): (Option<String>, Option<String>) = sqlx::query_as(
+        "SELECT (array_agg(state ORDER BY at DESC, id DESC) FILTER (WHERE category = 'all'))[1],
+             (array_agg(state ORDER BY at DESC, id DESC))[1]
+         FROM consents WHERE org_id = $1 AND contact_id = $2 AND category IN ('all', $4)
+           AND (channel_id = $3 OR channel_id IS NULL)",
+    )
+    .bind(org)
+    .bind(contact)
+    .bind(channel)
+    .bind(category)
+    .fetch_one(connection)
+    .await?;
+    let is_out = |state: Option<String>| state.as_deref() == Some(Consent::OptedOut.as_str());
+    Ok(if is_out(whole) {
+        Some(OptOut::All)
+    } else if is_out(part) {
+        Some(OptOut::Category)
+    } else {
+        None
+    })
+}
+
 /// A contact's history, newest first.
 pub async fn list(
     connection: &mut PgConnection,

@@ -16,6 +16,8 @@ pub struct Contact {
     pub phone_number: Option<String>,
     pub email: Option<String>,
     pub avatar_url: Option<String>,
+    /// An IANA name, where somebody wrote it.
+    pub timezone: Option<String>,
     pub attributes: Value,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -62,6 +64,21 @@ pub async fn find(
             .fetch_optional(connection)
             .await?,
     )
+}
+
+pub async fn update_timezone(
+    connection: &mut PgConnection,
+    org: OrgId,
+    id: ContactId,
+    timezone: Option<&str>,
+) -> Result<bool> {
+    let done = sqlx::query("UPDATE contacts SET timezone = $3 WHERE org_id = $1 AND id = $2")
+        .bind(org.0)
+        .bind(id.0)
+        .bind(timezone)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 pub async fn list_identities(
@@ -227,6 +244,14 @@ pub async fn merge(connection: &mut PgConnection, org: Uuid, keep: Uuid, gone: U
         .execute(&mut *connection)
         .await?;
         sqlx::query(
+            "UPDATE scheduled_messages SET conversation_id = $2 WHERE org_id = $1 AND conversation_id = $3",
+        )
+        .bind(org)
+        .bind(kept)
+        .bind(dropped)
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query(
             "UPDATE conversations k SET unread_count = k.unread_count + g.unread_count,
                  last_message = CASE WHEN g.last_message_at > k.last_message_at OR k.last_message_at IS NULL THEN g.last_message ELSE k.last_message END,
                  last_message_at = greatest(k.last_message_at, g.last_message_at),
@@ -255,7 +280,7 @@ pub async fn merge(connection: &mut PgConnection, org: Uuid, keep: Uuid, gone: U
         "UPDATE contact_identities SET contact_id = $2 WHERE org_id = $1 AND contact_id = $3",
         "UPDATE consents SET contact_id = $2 WHERE org_id = $1 AND contact_id = $3",
         "UPDATE contacts k SET name = coalesce(k.name, g.name), phone_number = coalesce(k.phone_number, g.phone_number),
-             email = coalesce(k.email, g.email), avatar_url = coalesce(k.avatar_url, g.avatar_url),
+             email = coalesce(k.email, g.email), timezone = coalesce(k.timezone, g.timezone), avatar_url = coalesce(k.avatar_url, g.avatar_url),
              attributes = g.attributes || k.attributes
          FROM contacts g WHERE k.org_id = $1 AND k.id = $2 AND g.org_id = $1 AND g.id = $3",
     ] {

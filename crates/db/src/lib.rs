@@ -15,6 +15,8 @@
 //! 2. A file in `src/` with its verbs.
 //! 3. The cross-tenant test picks the table up by itself.
 
+pub mod automations;
+pub mod bulk;
 pub mod changes;
 pub mod channels;
 pub mod checks;
@@ -24,6 +26,8 @@ pub mod contacts;
 pub mod conversations;
 mod error;
 pub mod failures;
+pub mod governor;
+pub mod holds;
 pub mod idempotency;
 pub mod identity;
 pub mod import;
@@ -41,6 +45,7 @@ pub mod profiles;
 pub mod rate_limits;
 pub mod reactions;
 pub mod reports;
+pub mod scheduled;
 pub mod seal;
 pub mod templates;
 mod tx;

@@ -42,6 +42,32 @@ pub async fn find(connection: &mut PgConnection, id: OrgId) -> Result<Option<Org
         .await?)
 }
 
+/// `wasel_domain::limits::SendingPolicy` as JSON.
+pub async fn find_sending_policy(
+    connection: &mut PgConnection,
+    id: OrgId,
+) -> Result<Option<serde_json::Value>> {
+    Ok(
+        sqlx::query_scalar("SELECT sending_policy FROM organizations WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(connection)
+            .await?,
+    )
+}
+
+pub async fn update_sending_policy(
+    tx: &mut SystemTx,
+    id: OrgId,
+    policy: &serde_json::Value,
+) -> Result<()> {
+    sqlx::query("UPDATE organizations SET sending_policy = $2 WHERE id = $1")
+        .bind(id.0)
+        .bind(policy)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 /// The tenant of an installation that has only one.
 pub async fn find_only(connection: &mut PgConnection) -> Result<Option<OrgId>> {
     let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM organizations WHERE id <> $1 LIMIT 2")

@@ -26,13 +26,16 @@ use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
 use crate::http::realtime::SocketAuthorizer;
 use crate::jobs::check_messages::CheckMessages;
+use crate::jobs::feed_bulk_jobs::FeedBulkJobs;
 use crate::jobs::fetch_media::FetchMedia;
 use crate::jobs::follow_failures::FollowFailures;
 use crate::jobs::housekeeping::Housekeeping;
 use crate::jobs::listen_queue::ListenQueue;
 use crate::jobs::process_queue::ProcessQueue;
 use crate::jobs::reconcile::Reconcile;
+use crate::jobs::run_automations::RunAutomations;
 use crate::jobs::send_message::SendMessage;
+use crate::jobs::send_scheduled::SendScheduled;
 use crate::registry::Registry;
 use crate::state::{AppState, Signals};
 use crate::storage::MediaStorage;
@@ -278,6 +281,12 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
             signals.commits.media,
             shutdown.clone(),
         ),
+        wasel_jobs::spawn(FeedBulkJobs(state.clone()), signals.bulk, shutdown.clone()),
+        wasel_jobs::spawn(
+            SendScheduled(state.clone()),
+            signals.scheduled,
+            shutdown.clone(),
+        ),
         wasel_jobs::spawn(Reconcile(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(
             FollowFailures(state.clone()),
@@ -290,6 +299,11 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
             shutdown.clone(),
         ),
         wasel_jobs::spawn(ListenQueue(state.clone()), unprompted(), shutdown.clone()),
+        wasel_jobs::spawn(
+            RunAutomations(state.clone()),
+            signals.automations,
+            shutdown.clone(),
+        ),
         wasel_jobs::spawn(CheckMessages(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(Housekeeping(state.clone()), unprompted(), shutdown.clone()),
     ];

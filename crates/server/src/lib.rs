@@ -2,14 +2,17 @@
 
 pub mod app;
 pub mod auth;
+pub mod bulk;
 pub mod cli;
 pub mod governor;
+pub mod holds;
 pub mod http;
 pub mod jobs;
 pub mod notify;
 pub mod outbound;
 pub mod queue;
 pub mod registry;
+pub mod scheduled;
 pub mod state;
 pub mod storage;
 pub mod tail;

@@ -274,7 +274,7 @@ fn fallback(caller: &Caller, note: &Note, rest: &[Step]) -> Result<Fallback, Api
     })
 }
 
-async fn find_template(
+pub(crate) async fn find_template(
     state: &AppState,
     caller: &Caller,
     note: &Note,
@@ -303,13 +303,13 @@ async fn find_template(
 }
 
 /// `HX` and 32 hex digits (Twilio, Content API).
-fn is_content_sid(text: &str) -> bool {
+pub(crate) fn is_content_sid(text: &str) -> bool {
     text.strip_prefix("HX")
         .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// What goes out on this channel.
-async fn content_of(
+pub(crate) async fn content_of(
     state: &AppState,
     caller: &Caller,
     channel: &Channel,

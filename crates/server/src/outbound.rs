@@ -9,10 +9,11 @@ use ring::digest;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
+use wasel_db::consents::{self, OptOut};
 use wasel_db::conversations::{self, Conversation};
 use wasel_db::failures::{self, NewFallback};
 use wasel_db::messages::{self, Message, NewOutbound};
-use wasel_db::{consents, contacts, idempotency};
+use wasel_db::{contacts, idempotency};
 use wasel_domain::event::{Identity, IdentityKind};
 use wasel_domain::{
     Category, ContactId, ConversationId, E164, MessageId, OrgId, OutboundContent, email, window,
@@ -202,7 +203,15 @@ pub async fn enqueue_in(
     };
     check(&channel, &request.content)?;
     let to = recipient_of(tx, org, &channel, ContactId(conversation.contact_id)).await?;
-    check_rules(tx, org, &channel, &conversation, &request.content).await?;
+    check_rules(
+        tx,
+        org,
+        &channel,
+        &conversation,
+        &request.content,
+        request.category,
+    )
+    .await?;
     let quoted = match request.reply_to {
         Some(id) => Some(
             messages::find(tx, org, id)
@@ -270,7 +279,7 @@ pub async fn enqueue_in(
 }
 
 /// What a person typed as recipient, as this channel can address it.
-fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
+pub(crate) fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError> {
     let to = to.trim();
     let addressable = channel.open.capabilities().addressable;
     if to.is_empty() {
@@ -341,7 +350,7 @@ pub fn addressable_of(
     })
 }
 
-fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
+pub(crate) fn check(channel: &Channel, content: &OutboundContent) -> Result<(), ApiError> {
     channel
         .open
         .check(content)
@@ -355,6 +364,7 @@ async fn check_rules(
     channel: &Channel,
     conversation: &Conversation,
     content: &OutboundContent,
+    category: Category,
 ) -> Result<(), ApiError> {
     if conversation.status == "blocked" {
         return Err(ApiError::refused(
@@ -362,12 +372,24 @@ async fn check_rules(
             "this conversation is blocked",
         ));
     }
-    if consents::is_opted_out(connection, org.0, conversation.contact_id, channel.id.0).await? {
-        return Err(ApiError::refused(
-            "opted_out",
-            "this person asked not to be written to on this channel; only they can undo it, by writing START",
-        )
-        .at("to"));
+    let contact = conversation.contact_id;
+    let out = consents::find_opt_out(connection, org.0, contact, channel.id.0, category.as_str());
+    match out.await? {
+        None => {}
+        Some(OptOut::All) => {
+            return Err(ApiError::refused(
+                "opted_out",
+                "this person asked not to be written to on this channel; only they can undo it, by writing START",
+            )
+            .at("to"));
+        }
+        Some(OptOut::Category) => {
+            let message = format!(
+                "this person asked not to get {} messages on this channel",
+                category.as_str()
+            );
+            return Err(ApiError::refused("opted_out", message).at("category"));
+        }
     }
     let free_form = !content.is_template();
     if channel.open.capabilities().has_service_window

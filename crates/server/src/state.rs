@@ -52,6 +52,9 @@ pub struct Signals {
     pub outbox: Arc<Notify>,
     /// The notification queue.
     pub queue: Arc<Notify>,
+    pub bulk: Arc<Notify>,
+    pub scheduled: Arc<Notify>,
+    pub automations: Arc<Notify>,
 }
 
 impl FromRef<AppState> for AuthContext {

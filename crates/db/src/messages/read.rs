@@ -17,6 +17,8 @@ pub struct Message {
     pub contact_id: Uuid,
     pub direction: String,
     pub message_type: String,
+    /// `wasel_domain::Category`.
+    pub category: String,
     pub status: String,
     pub body: Option<String>,
     pub content: Option<Value>,

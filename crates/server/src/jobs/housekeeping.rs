@@ -5,7 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use wasel_db::messages::status;
-use wasel_db::{changes, failures, idempotency, identity, ledger};
+use wasel_db::{automations, changes, failures, governor, idempotency, identity, ledger};
+use wasel_domain::limits::REACH_WINDOW;
 use wasel_jobs::{Job, JobError, Next};
 
 use crate::state::AppState;
@@ -15,6 +16,9 @@ const PAUSE: Duration = Duration::from_secs(600);
 const PENDING_STATUS_DAYS: i32 = 8;
 /// How long an ended sign-in can still be told from an unknown one.
 const SESSION_TRACES: TimeDelta = TimeDelta::days(30);
+
+/// The history of automations.
+const AUTOMATION_RUN_DAYS: i32 = 90;
 
 pub struct Housekeeping(pub AppState);
 
@@ -37,6 +41,8 @@ impl Job for Housekeeping {
         let gone = ledger::delete_old(&mut tx, days(keep.ledger), days(keep.dead_letters)).await?;
         status::delete_old_pending(&mut tx, PENDING_STATUS_DAYS).await?;
         failures::delete_expired_fallbacks(&mut tx).await?;
+        governor::delete_old_reach(&mut tx, Utc::now() - REACH_WINDOW).await?;
+        automations::delete_old(&mut tx, AUTOMATION_RUN_DAYS).await?;
         identity::delete_before(&mut tx, Utc::now() - SESSION_TRACES).await?;
         tx.commit().await?;
         Ok(if gone > 0 {

@@ -1,10 +1,13 @@
 //! Background work, one file each.
 
 pub mod check_messages;
+pub mod feed_bulk_jobs;
 pub mod fetch_media;
 pub mod follow_failures;
 pub mod housekeeping;
 pub mod listen_queue;
 pub mod process_queue;
 pub mod reconcile;
+pub mod run_automations;
 pub mod send_message;
+pub mod send_scheduled;

@@ -9,6 +9,7 @@ mod crash;
 mod documents;
 mod email;
 mod functions;
+mod governor;
 mod import;
 mod inbound;
 mod inbound_kinds;

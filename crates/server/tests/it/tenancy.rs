@@ -180,6 +180,50 @@ fn cases(
             Closed("by id", json!({ "status": "active" }), GONE),
         ),
         (
+            "patch",
+            "/v1/channels/{id}",
+            format!("/v1/channels/{}", a.whatsapp),
+            Closed(
+                "its limits",
+                json!({ "limits": { "daily_reach": 100_000 } }),
+                GONE,
+            ),
+        ),
+        (
+            "get",
+            "/v1/channels/{id}/pace",
+            format!("/v1/channels/{}/pace", a.whatsapp),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/settings/sending",
+            same("/v1/settings/sending"),
+            Closed("one's own", none(), LIST),
+        ),
+        (
+            "put",
+            "/v1/settings/sending",
+            same("/v1/settings/sending"),
+            Closed("one's own", json!({}), LIST),
+        ),
+        (
+            "patch",
+            "/v1/contacts/{id}",
+            format!("/v1/contacts/{}", rows.contact),
+            Closed("by id", json!({ "timezone": "Asia/Riyadh" }), GONE),
+        ),
+        (
+            "post",
+            "/v1/contacts/{id}/consents",
+            format!("/v1/contacts/{}/consents", rows.contact),
+            Closed(
+                "by id",
+                json!({ "state": "opted_in", "category": "marketing" }),
+                GONE,
+            ),
+        ),
+        (
             "post",
             "/functions/v1/send-whatsapp",
             same("/functions/v1/send-whatsapp"),

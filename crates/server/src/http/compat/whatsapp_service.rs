@@ -1,24 +1,29 @@
 //! Document S4: the WhatsApp service of a fleet SaaS.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 use wasel_db::messages::{self, Message};
 use wasel_domain::content::{MediaSource, OutboundMedia};
-use wasel_domain::{MessageId, MessageStatus, OutboundContent};
+use wasel_domain::{Category, MessageId, MessageStatus, OutboundContent};
 use wasel_providers::ChannelKind;
 
 use crate::auth::{Caller, Role};
+use crate::bulk::{self, Renderer, Row, Source};
 use crate::http::error::{ApiError, DocumentError};
 use crate::http::extract::{DocumentCaller, DocumentJson};
 use crate::http::limits;
+use crate::http::v1::bulk_jobs::Draft;
 use crate::outbound::{self, ChannelHandle, Recipient, SendRequest};
 use crate::state::AppState;
 
@@ -28,6 +33,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(send))
+        .routes(routes!(send_bulk))
         .routes(routes!(health))
 }
 
@@ -58,15 +64,7 @@ async fn send(
     DocumentJson(request): DocumentJson<SendMessageRequest>,
 ) -> Result<Json<Value>, DocumentError> {
     caller.require(&[Role::Owner, Role::Admin])?;
-    if request.org_id.is_some_and(|org| org != caller.org_id.0) {
-        return Err(ApiError::new(
-            axum::http::StatusCode::FORBIDDEN,
-            "forbidden",
-            "is not the caller's organisation",
-        )
-        .at("org_id")
-        .into());
-    }
+    own_org(&caller, request.org_id)?;
     let content = content_of(&request)?;
     let channel = whatsapp_channel(&state, &caller, request.channel_id).await?;
     limits::take_org_send(&state, &caller).await?;
@@ -101,6 +99,159 @@ async fn send(
     Ok(Json(json!({
         "success": true, "message_id": message.id, "whatsapp_message_id": message.provider_message_id, "status": status,
     })))
+}
+
+/// The body may name the caller's organisation and no other.
+fn own_org(caller: &Caller, org: Option<Uuid>) -> Result<(), ApiError> {
+    if org.is_some_and(|org| org != caller.org_id.0) {
+        return Err(ApiError::new(
+            axum::http::StatusCode::FORBIDDEN,
+            "forbidden",
+            "is not the caller's organisation",
+        )
+        .at("org_id"));
+    }
+    Ok(())
+}
+
+/// S4.7 `POST /api/messages/send-bulk`.
+#[derive(Debug, Deserialize, ToSchema)]
+struct SendBulkRequest {
+    /// Must be the caller's organisation.
+    org_id: Option<Uuid>,
+    /// `{recipient, message, template_id?, variables?}` each; of `message` and `template_id` one counts, the template first.
+    #[schema(value_type = Vec<BulkMessage>)]
+    messages: Vec<Value>,
+    /// The channel to use; the first active WhatsApp channel if left out.
+    channel_id: Option<Uuid>,
+    /// `utility` (default), `marketing`, `service`, `authentication`.
+    #[schema(value_type = Option<String>)]
+    category: Option<Category>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+struct BulkMessage {
+    /// A phone number.
+    recipient: String,
+    /// The text.
+    message: Option<String>,
+    template_id: Option<String>,
+    /// For the template.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    variables: Option<Map<String, Value>>,
+}
+
+/// Sends many WhatsApp messages in the background, each to one recipient. `errors` names the rows that will not go.
+#[utoipa::path(post, path = "/api/messages/send-bulk", tag = "documents", request_body = SendBulkRequest,
+    responses((status = 200, description = "`{success, queued, job_id, errors?: [{index, error}]}`"), (status = 400),
+        (status = 401), (status = 403), (status = 404), (status = 422), (status = 429)))]
+async fn send_bulk(
+    State(state): State<AppState>,
+    DocumentCaller(caller): DocumentCaller,
+    DocumentJson(request): DocumentJson<SendBulkRequest>,
+) -> Result<Response, DocumentError> {
+    caller.require(&[Role::Owner, Role::Admin])?;
+    own_org(&caller, request.org_id)?;
+    if request.messages.is_empty() {
+        return Err(ApiError::invalid("messages", "is missing").into());
+    }
+    if request.messages.len() > bulk::MAX_RECIPIENTS {
+        let message = format!("must be at most {}", bulk::MAX_RECIPIENTS);
+        return Err(ApiError::invalid("messages", message).into());
+    }
+    let channel = whatsapp_channel(&state, &caller, request.channel_id).await?;
+    limits::take_org_send(&state, &caller).await?;
+    let rows = bulk_rows(&state, &caller, request.messages).await?;
+    let renderer = Renderer::new(&state, &caller, channel.0.clone(), None, Map::new())?;
+    let recipients = renderer.render_all(&rows).await?;
+    let errors: Vec<Value> = recipients
+        .iter()
+        .enumerate()
+        .filter_map(|(index, recipient)| {
+            let refusal = recipient.outcome.as_ref().err()?;
+            Some(json!({ "index": index, "error": refusal.words, "code": refusal.code }))
+        })
+        .collect();
+    let queued = recipients.len() - errors.len();
+    if queued == 0 {
+        let error = "none of the messages can be sent";
+        let body = json!({ "success": false, "error": error, "code": "invalid_request", "errors": errors });
+        return Ok((axum::http::StatusCode::BAD_REQUEST, Json(body)).into_response());
+    }
+    let draft = Draft {
+        name: "/api/messages/send-bulk".to_owned(),
+        channel: channel.0,
+        template_id: None,
+        message: None,
+        content: None,
+        variables: Map::new(),
+        category: request.category.unwrap_or(Category::Utility),
+        priority: 7,
+        scheduled_for: None,
+        start: true,
+        recipients,
+    };
+    let (job, _) = draft.store(&state, &caller, None).await?;
+    let mut body = json!({ "success": true, "queued": queued, "job_id": job.id });
+    if !errors.is_empty() {
+        body["errors"] = json!(errors);
+    }
+    Ok(Json(body).into_response())
+}
+
+/// Each template is looked up once; one that is not there is the fault of its rows.
+async fn bulk_rows(
+    state: &AppState,
+    caller: &Caller,
+    messages: Vec<Value>,
+) -> Result<Vec<Row>, ApiError> {
+    let mut templates: HashMap<String, Result<Arc<Source>, String>> = HashMap::new();
+    let mut rows = Vec::with_capacity(messages.len());
+    for message in messages {
+        let message: BulkMessage = match serde_json::from_value(message) {
+            Ok(message) => message,
+            Err(error) => {
+                rows.push(Row {
+                    problem: Some(error.to_string()),
+                    ..Row::default()
+                });
+                continue;
+            }
+        };
+        let source = match message.template_id.filter(|id| !id.trim().is_empty()) {
+            Some(id) => match templates.get(&id) {
+                Some(known) => known.clone(),
+                None => {
+                    let found = Source::find(state, caller, Some(id.clone()), None, None).await;
+                    let found = match found {
+                        Ok(found) => Ok(Arc::new(found)),
+                        Err(error) if error.status.is_server_error() => return Err(error),
+                        Err(error) => Err(error.in_words()),
+                    };
+                    templates.insert(id, found.clone());
+                    found
+                }
+            },
+            // A plain text: its braces are its own.
+            None => match message.message.filter(|text| !text.trim().is_empty()) {
+                Some(body) => Ok(Arc::new(Source::Plain(body))),
+                None => Err("message: is missing".to_owned()),
+            },
+        };
+        let (source, problem) = match source {
+            Ok(source) => (Some(source), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        rows.push(Row {
+            to: message.recipient,
+            variables: message.variables.unwrap_or_default(),
+            source,
+            problem,
+            ..Row::default()
+        });
+    }
+    Ok(rows)
 }
 
 fn content_of(request: &SendMessageRequest) -> Result<OutboundContent, ApiError> {

@@ -17,6 +17,7 @@ use wasel_providers::ReadReceipt;
 use super::messages::MessageView;
 use super::{Page, cursor, limit_of, page_of};
 use crate::auth::{Caller, Role};
+use crate::holds;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Json, PathParam, QueryParams};
 use crate::state::AppState;
@@ -307,6 +308,7 @@ async fn list_messages(
         limit: limit + 1,
     };
     let rows = messages::list_of_conversation(&mut tx, caller.org_id, id, page).await?;
+    let mut holds = holds::of_messages(&mut tx, caller.org_id, &rows).await?;
     let provider_ids: Vec<String> = rows
         .iter()
         .filter_map(|row| row.provider_message_id.clone())
@@ -341,7 +343,10 @@ async fn list_messages(
                 .as_ref()
                 .and_then(|id| by_message.remove(id))
                 .unwrap_or_default(),
-            message: m.into(),
+            message: MessageView {
+                hold: holds.remove(&m.id),
+                ..m.into()
+            },
         },
     )))
 }

@@ -11,9 +11,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 use wasel_db::messages::{self, Message, MessageEvent};
-use wasel_domain::{ChannelId, ConversationId, MessageId, MessageStatus, OutboundContent};
+use wasel_db::organizations;
+use wasel_domain::{
+    Category, ChannelId, ConversationId, MessageId, MessageStatus, OutboundContent,
+};
+use wasel_providers::Language;
 
 use crate::auth::{Caller, Role};
+use crate::holds::{self, HoldView};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Json, PathParam};
 use crate::outbound::{self, ChannelHandle, Recipient, SendRequest, wake_sender};
@@ -57,6 +62,9 @@ pub struct CreateMessageRequest {
     /// What to do if it stays unknown whether the provider took it: `at_least_once` (default) sends again,
     /// `at_most_once` never does.
     pub delivery_policy: Option<DeliveryPolicy>,
+    /// What it is for: `service` (if left out), `utility`, `marketing` or `authentication`. Quiet hours, the frequency cap
+    /// and a marketing opt-out are about `marketing`.
+    pub category: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ToSchema)]
@@ -77,6 +85,8 @@ pub struct MessageView {
     pub direction: String,
     /// `text`, `image`, `location` …
     pub message_type: String,
+    /// `service`, `utility`, `marketing`, `authentication`.
+    pub category: String,
     /// `queued`, `sending`, `sent`, `delivered`, `read`, `failed`, `cancelled`, `unknown`; `received` for inbound.
     pub status: String,
     pub body: Option<String>,
@@ -110,6 +120,8 @@ pub struct MessageView {
     pub failed_at: Option<DateTime<Utc>>,
     pub edited_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Why it has not left yet, if something holds it.
+    pub hold: Option<HoldView>,
 }
 
 impl From<Message> for MessageView {
@@ -121,6 +133,7 @@ impl From<Message> for MessageView {
             contact_id: m.contact_id,
             direction: m.direction,
             message_type: m.message_type,
+            category: m.category,
             status: m.status,
             body: m.body,
             content: m.content,
@@ -144,6 +157,7 @@ impl From<Message> for MessageView {
             failed_at: m.failed_at,
             edited_at: m.edited_at,
             revoked_at: m.revoked_at,
+            hold: None,
         }
     }
 }
@@ -151,7 +165,7 @@ impl From<Message> for MessageView {
 /// One step of a message's way.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MessageEventView {
-    /// A status, or `accepted`, `attempt_failed`.
+    /// A status, or `accepted`, `attempt_failed`, `held`.
     pub event: String,
     /// When it happened, by the provider's clock where it tells.
     pub at: DateTime<Utc>,
@@ -160,11 +174,22 @@ pub struct MessageEventView {
     pub attempt_id: Option<Uuid>,
     #[schema(value_type = Option<Object>)]
     pub detail: Option<Value>,
+    /// What held it, if this is a `held`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldView>,
 }
 
-impl From<MessageEvent> for MessageEventView {
-    fn from(e: MessageEvent) -> Self {
+impl MessageEventView {
+    fn new(e: MessageEvent, language: Language) -> Self {
+        let hold = e.detail.as_ref().filter(|_| e.event == "held");
+        let hold = hold.and_then(|detail| {
+            let until = detail["until"]
+                .as_str()
+                .and_then(|until| until.parse().ok());
+            Some(HoldView::new(detail["reason"].as_str()?, until, language))
+        });
         Self {
+            hold,
             event: e.event,
             at: e.at,
             recorded_at: e.recorded_at,
@@ -225,6 +250,15 @@ async fn create(
     if !(1..=10).contains(&priority) {
         return Err(ApiError::invalid("priority", "must be from 1 to 10"));
     }
+    let category = match &request.category {
+        None => Category::default(),
+        Some(name) => Category::parse(name).ok_or_else(|| {
+            ApiError::invalid(
+                "category",
+                "must be `service`, `utility`, `marketing` or `authentication`",
+            )
+        })?,
+    };
     let enqueued = outbound::enqueue(
         &state,
         &caller,
@@ -234,6 +268,7 @@ async fn create(
             request_id: request.request_id,
             metadata: Value::Object(request.metadata.unwrap_or_default()),
             priority,
+            category,
             at_most_once: request.delivery_policy == Some(DeliveryPolicy::AtMostOnce),
             ..SendRequest::new(recipient, request.content)
         },
@@ -287,10 +322,21 @@ async fn get(
     let message = messages::find(&mut tx, caller.org_id, MessageId(id)).await?;
     let message = message.ok_or_else(|| ApiError::not_found("message"))?;
     let timeline = messages::list_events(&mut tx, caller.org_id, MessageId(id)).await?;
+    let messages = [message];
+    let hold = holds::of_messages(&mut tx, caller.org_id, &messages).await?;
+    let organization = organizations::find(&mut tx, caller.org_id).await?;
     tx.commit().await?;
+    let language = Language::of_locale(organization.as_ref().map_or("", |o| o.locale.as_str()));
+    let [message] = messages;
     Ok(axum::Json(MessageDetail {
-        message: message.into(),
-        timeline: timeline.into_iter().map(Into::into).collect(),
+        message: MessageView {
+            hold: hold.into_values().next(),
+            ..message.into()
+        },
+        timeline: timeline
+            .into_iter()
+            .map(|event| MessageEventView::new(event, language))
+            .collect(),
     }))
 }
 

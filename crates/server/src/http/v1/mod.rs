@@ -1,5 +1,7 @@
 //! Our own API. Lists answer `{data, next_cursor}`, errors `{error: {code, message, field?}}`.
 
+pub mod automations;
+pub mod bulk_jobs;
 pub mod changes;
 pub mod channels;
 pub mod contacts;
@@ -10,6 +12,8 @@ pub mod messages;
 pub mod notification_queue;
 pub mod notifications;
 pub mod reports;
+pub mod scheduled_messages;
+pub mod settings;
 pub mod templates;
 pub mod webhook_events;
 
@@ -72,6 +76,10 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(templates::router())
         .merge(notifications::router())
         .merge(notification_queue::router())
+        .merge(bulk_jobs::router())
+        .merge(scheduled_messages::router())
         .merge(reports::router())
+        .merge(settings::router())
         .merge(webhook_events::router())
+        .merge(automations::router())
 }

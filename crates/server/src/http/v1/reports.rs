@@ -1,6 +1,6 @@
 //! `/v1/reports`: messages counted, and the message log, for people and for spreadsheets.
 
-mod csv;
+pub(super) mod csv;
 mod export;
 
 use std::collections::BTreeMap;

@@ -6,16 +6,16 @@ use axum::body::Bytes;
 
 /// Rows being written.
 #[derive(Default)]
-pub(super) struct Csv(String);
+pub(in crate::http::v1) struct Csv(String);
 
 impl Csv {
     /// The beginning of a file.
-    pub(super) fn with_mark() -> Self {
+    pub(in crate::http::v1) fn with_mark() -> Self {
         Self("\u{feff}".to_owned())
     }
 
     /// Adds a row of cells made by [`text`] and [`number`].
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(in crate::http::v1) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         for (n, cell) in cells.into_iter().enumerate() {
             if n > 0 {
                 self.0.push(',');
@@ -25,18 +25,18 @@ impl Csv {
         self.0.push_str("\r\n");
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::http::v1) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn into_bytes(self) -> Bytes {
+    pub(in crate::http::v1) fn into_bytes(self) -> Bytes {
         self.0.into()
     }
 }
 
 /// A cell of somebody's words. What a spreadsheet would take for a formula gets an apostrophe before it, or a customer
 /// could write programs for whoever opens the file (<https://owasp.org/www-community/attacks/CSV_Injection>).
-pub(super) fn text(value: Option<&str>) -> String {
+pub(in crate::http::v1) fn text(value: Option<&str>) -> String {
     let value = value.unwrap_or_default();
     if value.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         quoted(&format!("'{value}"))
@@ -46,7 +46,7 @@ pub(super) fn text(value: Option<&str>) -> String {
 }
 
 /// A cell of our own making: a number, a date, an id. Never anybody's words.
-pub(super) fn number(value: Option<impl Display>) -> String {
+pub(in crate::http::v1) fn number(value: Option<impl Display>) -> String {
     value.map_or_else(String::new, |value| quoted(&value.to_string()))
 }
 
