@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help demo test lint fmt bench-ingest bench-import bench-queue clean-demo setup
+.PHONY: help demo test lint fmt bench-ingest bench-import bench-queue bench-bulk clean-demo setup
 
 # rustup puts itself here; a shell that was open before does not look there.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -34,6 +34,9 @@ bench-import: setup ## measures how many old rows a second are moved in
 
 bench-queue: setup ## measures how fast and how evenly messages leave
 	cargo run --release -p wasel-bench -- queue
+
+bench-bulk: setup ## measures a bulk job, with the server killed on the way
+	cargo run --release -p wasel-bench -- bulk
 
 clean-demo: ## removes the data of the demo
 	rm -rf wasel-demo-data

@@ -31,6 +31,8 @@ enum Command {
     Import(import::Args),
     /// Messages out: claims, sends against a row-at-a-time worker, and fairness.
     Queue(queue::Args),
+    /// A bulk job at a number's rate, with the server killed on the way.
+    Bulk(queue::bulk::Args),
     /// The server of the baseline; `ingest` starts it.
     #[command(hide = true)]
     BaselineTx(baseline_tx::Args),
@@ -46,6 +48,7 @@ fn main() -> Result<()> {
                 Command::Ingest(args) => ingest::run(args).await,
                 Command::Import(args) => import::run(args).await,
                 Command::Queue(args) => queue::run(args).await,
+                Command::Bulk(args) => queue::bulk::run(args).await,
                 Command::BaselineTx(args) => baseline_tx::run(args).await,
             }
         })

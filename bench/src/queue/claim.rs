@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use uuid::Uuid;
-use wasel_db::outbox::claim::{self, Cursor, Lane, Leased, Want};
+use wasel_db::outbox::claim::{self, Lane, Leased, Want};
+use wasel_db::outbox::lanes::LaneReader;
 use wasel_db::{Db, PoolSizes};
 
 use crate::cpu::{self, Used};
@@ -51,7 +52,7 @@ pub struct Rows {
 /// The lanes as the server keeps them.
 #[derive(Default)]
 struct Lanes {
-    cursors: HashMap<Lane, Cursor>,
+    reader: LaneReader,
     known: Vec<Lane>,
     read_at: Option<Instant>,
     turn: usize,
@@ -219,18 +220,12 @@ impl Rows {
         Ok(taken)
     }
 
-    async fn claim(
-        &self,
-        plan: Plan,
-        lanes: &mut Lanes,
-        taken: &mut Taken,
-    ) -> Result<Vec<Leased>> {
+    async fn claim(&self, plan: Plan, lanes: &mut Lanes, taken: &mut Taken) -> Result<Vec<Leased>> {
         let mut tx = self.db.system().await?;
         if lanes.read_at.is_none_or(|at| at.elapsed() >= FRESH) {
             let begun = Instant::now();
-            lanes.known = claim::list_lanes(&mut tx).await?;
+            lanes.known = lanes.reader.read(&mut tx).await?;
             taken.lanes.push(begun.elapsed().as_secs_f64() * 1000.0);
-            lanes.cursors.clear();
             lanes.read_at = Some(begun);
         }
         let wants = lanes.choose(plan.batch);
@@ -244,7 +239,7 @@ impl Rows {
         let mut organizations: Vec<Uuid> = rows.iter().map(|row| row.org_id).collect();
         organizations.dedup();
         taken.organizations = taken.organizations.min(organizations.len());
-        lanes.took(&rows);
+        lanes.reader.took(&rows);
         Ok(rows)
     }
 
@@ -300,25 +295,10 @@ impl Lanes {
                 lane: *lane,
                 count: (batch / count + usize::from((place + shift) % count < batch % count))
                     as i32,
-                after: self.cursors.get(lane).copied().unwrap_or(Cursor::START),
+                after: self.reader.cursor(*lane),
             })
             .filter(|want| want.count > 0)
             .collect()
-    }
-
-    fn took(&mut self, rows: &[Leased]) {
-        for row in rows {
-            let lane = Lane {
-                org_id: row.org_id,
-                channel_id: row.channel_id,
-                lane: row.lane,
-            };
-            let cursor = Cursor {
-                priority: row.priority,
-                message_id: row.message_id,
-            };
-            self.cursors.insert(lane, cursor);
-        }
     }
 }
 

@@ -28,7 +28,10 @@ pub async fn run(
     };
     let made = rows::make(&stage.pool, tenants, batch).await?;
     stage.provider.take_arrivals();
-    let (before, begun) = (Used::now(Some(stage.pid), stage.postmaster)?, Instant::now());
+    let (before, begun) = (
+        Used::now(Some(stage.pid), stage.postmaster)?,
+        Instant::now(),
+    );
     made.commit().await?;
     while (stage.provider.count() as u64) < count || !rows::is_drained(&stage.pool, tenants).await?
     {
@@ -52,7 +55,10 @@ pub async fn run(
         "ms",
     );
     note_cpu(figures, name, used, count, begun.elapsed());
-    let numbers: Vec<u64> = tenants.iter().map(|tenant| tenant.phone_number_id).collect();
+    let numbers: Vec<u64> = tenants
+        .iter()
+        .map(|tenant| tenant.phone_number_id)
+        .collect();
     figures.note(
         format!("{name}_spread"),
         provider::spread(&arrivals, &numbers),
@@ -75,9 +81,7 @@ pub async fn note_wrong(
     figures.note(format!("{name}_doubles"), doubles as f64, "messages");
     figures.note(
         "wrong".to_owned(),
-        doubles as f64
-            + batch.count.abs_diff(came) as f64
-            + batch.count.abs_diff(known) as f64,
+        doubles as f64 + batch.count.abs_diff(came) as f64 + batch.count.abs_diff(known) as f64,
         "messages",
     );
     Ok(())

@@ -5,13 +5,16 @@
 //! - [`provider`]: the stand-in for Meta's Graph API
 //! - [`rows`]: customers and messages made inside the database
 //! - [`claim`], [`drain`], [`fair`]: the three measurements
+//! - [`bulk`]: `wasel-bench bulk`, on the same stage
 //! - [`row_at_a_time`]: the baseline of the drain
-//! - [`post`]: a connection that posts
+//! - [`caller`]: a connection to an HTTP server
 
+pub mod bulk;
+mod caller;
 mod claim;
 mod drain;
 mod fair;
-mod post;
+
 mod provider;
 mod row_at_a_time;
 mod rows;
@@ -126,7 +129,7 @@ async fn measure(
         directory,
         // One more, for the long queue.
         tenants: args.tenants + 1,
-        in_flight: args.in_flight,
+        in_flight: Some(args.in_flight),
         delay: Duration::from_millis(args.delay),
     };
     let mut stage = Stage::set(&setting, running).await?;
@@ -155,7 +158,7 @@ async fn measure(
                     .await?;
             }
         }
-    } else {
+    } else if args.parts.contains(&Part::Fair) {
         // So that the tenant of the one-offs has conversations.
         let few = u64::from(args.tenants);
         drain::run(&mut stage, &tenants, few, "few", &mut figures).await?;

@@ -155,8 +155,13 @@ async fn take(
 /// The address and the number of a message.
 fn read(body: &[u8]) -> Option<(Cow<'_, str>, u64)> {
     let body: Body<'_> = serde_json::from_slice(body).ok()?;
-    let number = body.text.body.strip_prefix(PREFIX)?.split(':').next()?;
-    Some((body.to, number.parse().ok()?))
+    let number = number_in(&body.text.body)?;
+    Some((body.to, number))
+}
+
+/// The number in a message's text.
+pub fn number_in(text: &str) -> Option<u64> {
+    text.strip_prefix(PREFIX)?.split(':').next()?.parse().ok()
 }
 
 /// How many arrivals repeat an earlier one.

@@ -13,8 +13,8 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::caller::Caller;
 use super::drain::{note_cpu, of};
-use super::post::Post;
 use super::provider;
 use super::rows::{self, Batch, Tenant};
 use super::stage::Stage;
@@ -85,13 +85,13 @@ impl Baseline {
         let mut tasks = JoinSet::new();
         for _ in 0..loops {
             let (pool, channels, sent) = (self.pool.clone(), channels.clone(), sent.clone());
-            let mut post = Post::connect(stage.provider.address).await?;
+            let mut caller = Caller::connect(stage.provider.address).await?;
             tasks.spawn(async move {
                 while begun.elapsed() < length {
                     let Some(job) = take(&pool).await? else {
                         bail!("the baseline's rows are used up");
                     };
-                    let id = job.send(&mut post, &channels).await?;
+                    let id = job.send(&mut caller, &channels).await?;
                     job.end(&pool, &id).await?;
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
@@ -171,7 +171,7 @@ impl Job {
     /// The same request as the server's. Returns the provider's id.
     async fn send(
         &self,
-        post: &mut Post,
+        caller: &mut Caller,
         channels: &std::collections::HashMap<Uuid, u64>,
     ) -> Result<String> {
         let number = channels.get(&self.channel_id).context("whose channel?")?;
@@ -184,12 +184,8 @@ impl Job {
             "text": { "body": self.content["body"], "preview_url": false },
         });
         let path = format!("/v26.0/{number}/messages");
-        let (status, answer) = post
-            .send(
-                &path,
-                "Authorization: Bearer bench\r\n",
-                &body.to_string(),
-            )
+        let (status, answer) = caller
+            .post(&path, "Authorization: Bearer bench\r\n", &body.to_string())
             .await?;
         if status != 200 {
             bail!("the provider answered {status}");

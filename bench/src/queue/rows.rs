@@ -2,10 +2,13 @@
 
 use anyhow::Result;
 use sqlx::postgres::PgPool;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::provider::PREFIX;
+
+/// The first customer's number, without its country code.
+const FIRST_PHONE: u64 = 1_000_000_000;
 
 /// An organisation with its one channel.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +58,7 @@ pub async fn set_rates(pool: &PgPool, tenants: &[Tenant], per_second: u32) -> Re
     Ok(())
 }
 
-/// Makes customers, conversations with an open window, and queued messages with their first events, without triggers.
+/// Makes customers and queued messages with their first events, without triggers.
 /// Ids rise with the numbers, as those of the server do.
 ///
 /// The messages are in the outbox once the returned transaction is committed: nothing can leave before.
@@ -64,40 +67,7 @@ pub async fn make(
     tenants: &[Tenant],
     batch: Batch,
 ) -> Result<Transaction<'static, Postgres>> {
-    let mut tx = pool.begin().await?;
-    without_triggers(&mut tx).await?;
-    sqlx::query(
-        "CREATE TEMP TABLE made ON COMMIT DROP AS
-         SELECT t.org_id, t.channel_id, n, ('0192f000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid AS id,
-             ('0192f000-0000-7000-8000-' || lpad(to_hex(customer), 12, '0'))::uuid AS customer_id, customer, n = customer AS is_first,
-             '+1' || lpad((2000000000 + customer)::text, 10, '0') AS phone
-         FROM (SELECT n, $3 + (n - $3) % ($4 / $5 / cardinality($1) * cardinality($1)) AS customer
-               FROM generate_series($3, $3 + $4 - 1) n) n
-         JOIN unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS t(org_id, channel_id, place)
-             ON t.place = 1 + (n.n - $3) % cardinality($1)",
-    )
-    .bind(tenants.iter().map(|tenant| tenant.org_id).collect::<Vec<_>>())
-    .bind(
-        tenants
-            .iter()
-            .map(|tenant| tenant.channel_id)
-            .collect::<Vec<_>>(),
-    )
-    .bind(batch.first as i64)
-    .bind(batch.count as i64)
-    .bind(batch.each as i64)
-    .execute(&mut *tx)
-    .await?;
-    for statement in [
-        "INSERT INTO contacts (org_id, id, name, phone_number)
-         SELECT org_id, id, 'Customer ' || n, phone FROM made WHERE is_first ORDER BY org_id, n",
-        "INSERT INTO contact_identities (org_id, kind, value, contact_id)
-         SELECT org_id, 'phone', phone, id FROM made WHERE is_first ORDER BY org_id, n",
-        "INSERT INTO conversations (org_id, id, channel_id, contact_id, phone_number, last_message_at, last_inbound_at)
-         SELECT org_id, id, channel_id, id, phone, now(), now() FROM made WHERE is_first ORDER BY org_id, n",
-    ] {
-        sqlx::query(statement).execute(&mut *tx).await?;
-    }
+    let mut tx = make_customers(pool, tenants, batch).await?;
     sqlx::query(
         "INSERT INTO messages (org_id, id, conversation_id, channel_id, contact_id, direction, message_type, status, body,
              content, address)
@@ -122,12 +92,55 @@ pub async fn make(
     Ok(tx)
 }
 
-/// What follows in this transaction is written without triggers and checks of references.
-pub async fn without_triggers(connection: &mut PgConnection) -> Result<()> {
+/// Makes the customers of these messages, with conversations in which the window is open, in the transaction returned.
+pub async fn make_customers(
+    pool: &PgPool,
+    tenants: &[Tenant],
+    batch: Batch,
+) -> Result<Transaction<'static, Postgres>> {
+    let mut tx = pool.begin().await?;
     sqlx::query("SET LOCAL session_replication_role = replica")
-        .execute(connection)
+        .execute(&mut *tx)
         .await?;
-    Ok(())
+    sqlx::query(
+        "CREATE TEMP TABLE made ON COMMIT DROP AS
+         SELECT t.org_id, t.channel_id, n, ('0192f000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid AS id,
+             ('0192f000-0000-7000-8000-' || lpad(to_hex(customer), 12, '0'))::uuid AS customer_id, customer, n = customer AS is_first,
+             '+20' || ($6 + customer)::text AS phone
+         FROM (SELECT n, $3::bigint + (n - $3::bigint) % ($4::bigint / $5::bigint / cardinality($1::uuid[]) * cardinality($1)) AS customer
+               FROM generate_series($3::bigint, $3::bigint + $4::bigint - 1) n) n
+         JOIN unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS t(org_id, channel_id, place)
+             ON t.place = 1 + (n.n - $3) % cardinality($1)",
+    )
+    .bind(tenants.iter().map(|tenant| tenant.org_id).collect::<Vec<_>>())
+    .bind(
+        tenants
+            .iter()
+            .map(|tenant| tenant.channel_id)
+            .collect::<Vec<_>>(),
+    )
+    .bind(batch.first as i64)
+    .bind(batch.count as i64)
+    .bind(batch.each as i64)
+    .bind(FIRST_PHONE as i64)
+    .execute(&mut *tx)
+    .await?;
+    for statement in [
+        "INSERT INTO contacts (org_id, id, name, phone_number)
+         SELECT org_id, id, 'Customer ' || n, phone FROM made WHERE is_first ORDER BY org_id, n",
+        "INSERT INTO contact_identities (org_id, kind, value, contact_id)
+         SELECT org_id, 'phone', phone, id FROM made WHERE is_first ORDER BY org_id, n",
+        "INSERT INTO conversations (org_id, id, channel_id, contact_id, phone_number, last_message_at, last_inbound_at)
+         SELECT org_id, id, channel_id, id, phone, now(), now() FROM made WHERE is_first ORDER BY org_id, n",
+    ] {
+        sqlx::query(statement).execute(&mut *tx).await?;
+    }
+    Ok(tx)
+}
+
+/// The number of the customer who gets the message with this number, where each gets one.
+pub fn phone(number: u64) -> String {
+    format!("+20{}", FIRST_PHONE + number)
 }
 
 /// How many of these messages the provider took, as the database has it.

@@ -1,7 +1,7 @@
 //! What runs for a measurement of the queue: a server with its private cluster, and the provider.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
-use super::post::Post;
+use super::caller::Caller;
 use super::provider::{PREFIX, Provider};
 use super::rows::{self, Tenant};
 use crate::children::{Cluster, Server, free_port, output_of, wasel};
@@ -20,6 +20,7 @@ const KEY: &str = "sb_secret_bench-queue-0123456789abcdef";
 
 /// A server that sends to `provider`, with its tenants.
 pub struct Stage {
+    launcher: Launcher,
     /// The server's process.
     pub pid: u32,
     pub address: SocketAddr,
@@ -34,14 +35,41 @@ pub struct Stage {
     next_number: u64,
 }
 
+/// Starts the server, every time in the same way.
+struct Launcher {
+    program: PathBuf,
+    data_dir: PathBuf,
+    log: PathBuf,
+    port: u16,
+    provider: SocketAddr,
+    in_flight: Option<u32>,
+}
+
+impl Launcher {
+    async fn start(&self) -> Result<Server> {
+        let mut command = wasel(&self.program, &self.data_dir);
+        command
+            .arg("serve")
+            .env("PORT", self.port.to_string())
+            .env("META_GRAPH_BASE", format!("http://{}", self.provider))
+            .env("SUPABASE_SERVICE_ROLE_KEY", KEY)
+            // Not a line for each send.
+            .env("WASEL_LOGGING_FILTER", "warn");
+        if let Some(in_flight) = self.in_flight {
+            command.env("WASEL_OUTBOX_IN_FLIGHT", in_flight.to_string());
+        }
+        Server::start(command, self.port, "", &self.log).await
+    }
+}
+
 /// How to set it.
 pub struct Setting<'a> {
     /// The server's program.
     pub program: &'a Path,
     pub directory: &'a Path,
     pub tenants: u32,
-    /// Sends under way at once.
-    pub in_flight: u32,
+    /// Sends under way at once, if not the server's default.
+    pub in_flight: Option<u32>,
     /// Until the provider answers.
     pub delay: Duration,
 }
@@ -69,23 +97,17 @@ impl Running {
 impl Stage {
     pub async fn set(setting: &Setting<'_>, running: &mut Running) -> Result<Self> {
         let provider = Provider::start(setting.delay).await?;
-        let data_dir = setting.directory.join("wasel");
-        let port = free_port()?;
-        let mut command = wasel(setting.program, &data_dir);
-        command
-            .arg("serve")
-            .env("PORT", port.to_string())
-            .env("META_GRAPH_BASE", format!("http://{}", provider.address))
-            .env("SUPABASE_SERVICE_ROLE_KEY", KEY)
-            .env("WASEL_OUTBOX_IN_FLIGHT", setting.in_flight.to_string())
-            // Not a line for each send.
-            .env("WASEL_LOGGING_FILTER", "warn");
-        let log = setting.directory.join("wasel.log");
-        let server = running
-            .server
-            .insert(Server::start(command, port, "", &log).await?);
-        let cluster = running.cluster.insert(Cluster::of(&data_dir)?);
-        let mut command = wasel(setting.program, &data_dir);
+        let launcher = Launcher {
+            program: setting.program.to_owned(),
+            data_dir: setting.directory.join("wasel"),
+            log: setting.directory.join("wasel.log"),
+            port: free_port()?,
+            provider: provider.address,
+            in_flight: setting.in_flight,
+        };
+        let server = running.server.insert(launcher.start().await?);
+        let cluster = running.cluster.insert(Cluster::of(&launcher.data_dir)?);
+        let mut command = wasel(setting.program, &launcher.data_dir);
         command.args(["apply", "-"]);
         output_of(command, &World::new(setting.tenants, 1).declaration()).await?;
         let pool = PgPoolOptions::new()
@@ -97,6 +119,7 @@ impl Stage {
             bail!("{} tenants were applied", tenants.len());
         }
         Ok(Self {
+            launcher,
             pid: server.pid,
             address: server.address,
             postmaster: cluster.postmaster,
@@ -106,6 +129,15 @@ impl Stage {
             tenants,
             next_number: 1,
         })
+    }
+
+    /// Ends the server as a crash would, and starts it again. Its cluster goes on.
+    pub async fn crash(&mut self, running: &mut Running) -> Result<()> {
+        if let Some(server) = &mut running.server {
+            server.kill().await?;
+        }
+        self.pid = running.server.insert(self.launcher.start().await?).pid;
+        Ok(())
     }
 
     /// An empty database beside the server's, with the same schema.
@@ -128,21 +160,17 @@ impl Stage {
     /// Asks the server to send a message into a conversation. Its text carries the number.
     pub async fn ask(
         &self,
-        post: &mut Post,
+        caller: &mut Caller,
         tenant: Tenant,
         conversation: Uuid,
         number: u64,
     ) -> Result<()> {
-        let headers = format!(
-            "Authorization: Bearer {KEY}\r\nX-Org-Id: {}\r\n",
-            tenant.org_id
-        );
         let body = json!({
             "conversation_id": conversation,
             "content": { "type": "text", "body": format!("{PREFIX}{number}: a single message") },
         });
-        let (status, answer) = post
-            .send("/v1/messages", &headers, &body.to_string())
+        let (status, answer) = caller
+            .post("/v1/messages", &headers_for(tenant), &body.to_string())
             .await?;
         if status != 202 {
             bail!(
@@ -153,9 +181,15 @@ impl Stage {
         Ok(())
     }
 
-    pub async fn connect(&self) -> Result<Post> {
-        Post::connect(self.address)
-            .await
-            .context("the server")
+    pub async fn connect(&self) -> Result<Caller> {
+        Caller::connect(self.address).await.context("the server")
     }
+}
+
+/// The header lines of a request for this tenant.
+pub fn headers_for(tenant: Tenant) -> String {
+    format!(
+        "Authorization: Bearer {KEY}\r\nX-Org-Id: {}\r\n",
+        tenant.org_id
+    )
 }

@@ -1,4 +1,4 @@
-//! A keep-alive HTTP connection that posts JSON.
+//! A keep-alive HTTP connection that sends and gets JSON.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -9,13 +9,13 @@ use tokio::net::TcpStream;
 
 use crate::load::{find, parse_head};
 
-pub struct Post {
+pub struct Caller {
     stream: TcpStream,
     request: String,
     answer: Vec<u8>,
 }
 
-impl Post {
+impl Caller {
     pub async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.context("connecting")?;
         stream.set_nodelay(true)?;
@@ -27,11 +27,26 @@ impl Post {
     }
 
     /// Posts `body` and returns status and body of the answer. `headers`: whole lines, each with its line end.
-    pub async fn send(&mut self, path: &str, headers: &str, body: &str) -> Result<(u16, &[u8])> {
+    pub async fn post(&mut self, path: &str, headers: &str, body: &str) -> Result<(u16, &[u8])> {
+        self.ask("POST", path, headers, body).await
+    }
+
+    /// As [`Self::post`], without a body.
+    pub async fn get(&mut self, path: &str, headers: &str) -> Result<(u16, &[u8])> {
+        self.ask("GET", path, headers, "").await
+    }
+
+    async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Result<(u16, &[u8])> {
         self.request.clear();
         write!(
             self.request,
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )?;
         self.stream.write_all(self.request.as_bytes()).await?;
