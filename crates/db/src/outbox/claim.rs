@@ -68,24 +68,6 @@ pub struct Held<'a> {
     pub until: DateTime<Utc>,
 }
 
-/// The lanes that have ready rows: one index probe each.
-pub async fn list_lanes(connection: &mut PgConnection) -> Result<Vec<Lane>> {
-    Ok(sqlx::query_as(
-        "WITH RECURSIVE lanes AS (
-             (SELECT org_id, channel_id, lane FROM outbox WHERE due_at IS NULL AND leased_until IS NULL
-              ORDER BY org_id, channel_id, lane LIMIT 1)
-             UNION ALL
-             SELECT next.* FROM lanes l CROSS JOIN LATERAL (
-                 SELECT o.org_id, o.channel_id, o.lane FROM outbox o WHERE o.due_at IS NULL AND o.leased_until IS NULL
-                     AND (o.org_id, o.channel_id, o.lane) > (l.org_id, l.channel_id, l.lane)
-                 ORDER BY o.org_id, o.channel_id, o.lane LIMIT 1) next
-         )
-         SELECT org_id, channel_id, lane FROM lanes",
-    )
-    .fetch_all(connection)
-    .await?)
-}
-
 /// Those of `lanes` whose bulk job is not running.
 pub async fn list_resting(connection: &mut PgConnection, lanes: &[Lane]) -> Result<HashSet<Lane>> {
     let jobs: Vec<&Lane> = lanes.iter().filter(|lane| !lane.lane.is_nil()).collect();

@@ -1,6 +1,7 @@
 //! What is to be sent. A row is a message's place in the queue; it goes when the provider has the message.
 //!
 //! - [`claim`]: taking rows, lane by lane, under a lease
+//! - [`lanes`]: which lanes there are, and from where each is read on
 //! - [`record`]: writing down how sends ended, many at once
 //! - [`recover`]: what a dead process left behind
 //!
@@ -9,6 +10,7 @@
 //! alone and waits for nobody.
 
 pub mod claim;
+pub mod lanes;
 pub mod record;
 pub mod recover;
 
