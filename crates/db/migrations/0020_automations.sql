@@ -240,7 +240,7 @@ BEGIN
         recipient_phone := nullif(btrim(fields ->> (mapping ->> 'recipient_phone')), '');
         recipient_email := nullif(btrim(fields ->> (mapping ->> 'recipient_email')), '');
     END IF;
-    IF whom <> 'row' AND CASE rule.notification_type WHEN 'email' THEN recipient_email ELSE recipient_phone END IS NULL THEN
+    IF whom <> 'row' AND (CASE rule.notification_type WHEN 'email' THEN recipient_email ELSE recipient_phone END) IS NULL THEN
         recipient_id := (tenant_owner ->> 'id')::uuid;
         recipient_phone := nullif(btrim(tenant_owner ->> 'phone'), '');
         recipient_email := nullif(btrim(tenant_owner ->> 'email'), '');
@@ -488,7 +488,7 @@ BEGIN
                   AND (source.only_org IS NULL OR source.only_org = tenant)
                 ORDER BY a.id LOOP
         BEGIN
-            condition := wasel.automation_condition(TG_RELID, rule.filters);
+            condition := wasel.automation_condition(relation, rule.filters);
             EXECUTE format('SELECT %s FROM (SELECT ($1).*) r', condition) INTO holds USING NEW, rule.filters;
             CONTINUE WHEN holds IS NOT TRUE;
             -- An update counts when the row comes to match: one that matched before is no news.
@@ -497,7 +497,7 @@ BEGIN
                 CONTINUE WHEN holds;
             END IF;
             FOR c IN SELECT * FROM wasel.automation_columns(rule.mapping) LOOP
-                IF wasel.automation_column(TG_RELID, c.named) IS NULL THEN
+                IF wasel.automation_column(relation, c.named) IS NULL THEN
                     RAISE EXCEPTION '%: there is no column % to read', c.field, c.named;
                 END IF;
             END LOOP;

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
+use wasel_domain::event::Identity;
 use wasel_domain::{ChannelId, ContactId, ConversationId, OrgId};
 
 use crate::Result;
@@ -124,6 +125,28 @@ pub async fn find(
             .fetch_optional(connection)
             .await?,
     )
+}
+
+/// When the person with this address last wrote to the channel.
+pub async fn find_last_inbound_at(
+    connection: &mut PgConnection,
+    org: OrgId,
+    channel: ChannelId,
+    identity: &Identity,
+) -> Result<Option<DateTime<Utc>>> {
+    let found: Option<Option<DateTime<Utc>>> = sqlx::query_scalar(
+        "SELECT c.last_inbound_at FROM contact_identities i
+         JOIN conversations c ON c.org_id = i.org_id AND c.contact_id = i.contact_id AND c.channel_id = $2
+             AND c.group_id IS NULL
+         WHERE i.org_id = $1 AND i.kind = $3 AND i.value = $4",
+    )
+    .bind(org.0)
+    .bind(channel.0)
+    .bind(identity.kind.as_str())
+    .bind(&identity.value)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.flatten())
 }
 
 /// The conversation of this contact on this channel, made if there is none.

@@ -193,7 +193,6 @@ pub struct ReachQuestion {
 pub struct ReachState {
     pub org_id: Uuid,
     pub reach_group: String,
-    /// At most `limit` and one more than could be of interest.
     pub people: i64,
     /// When those were reached whose leaving makes room, the earliest first.
     pub leaving: Vec<DateTime<Utc>>,
@@ -237,18 +236,18 @@ pub async fn list_reach(
     .await?)
 }
 
-/// A person and a group that counts them.
+/// Organisation, group and person: the group counts the person.
 pub type Reached = (Uuid, String, Uuid);
 
-/// Which of these, as `(org, group, contact)`, the groups count already, since the time given.
+/// Which of these the groups count already, and when they were reached last, since the time given.
 pub async fn list_reached(
     tx: &mut SystemTx,
     people: &[Reached],
     since: DateTime<Utc>,
-) -> Result<Vec<Reached>> {
+) -> Result<Vec<(Reached, DateTime<Utc>)>> {
     let (orgs, groups, contacts) = columns(people);
-    Ok(sqlx::query_as(
-        "SELECT r.org_id, r.reach_group, r.contact_id
+    let rows: Vec<(Uuid, String, Uuid, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT DISTINCT r.org_id, r.reach_group, r.contact_id, r.at
          FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS q(org_id, reach_group, contact_id)
          JOIN channel_reach r USING (org_id, reach_group, contact_id) WHERE r.at > $4",
     )
@@ -257,7 +256,9 @@ pub async fn list_reached(
     .bind(contacts)
     .bind(since)
     .fetch_all(&mut **tx)
-    .await?)
+    .await?;
+    let of_row = |(org, group, contact, at)| ((org, group, contact), at);
+    Ok(rows.into_iter().map(of_row).collect())
 }
 
 /// Counts these people from now on.

@@ -42,11 +42,13 @@ pub mod organizations;
 pub mod outbox;
 pub mod pace;
 pub mod profiles;
+pub mod provider_templates;
 pub mod rate_limits;
 pub mod reactions;
 pub mod reports;
 pub mod scheduled;
 pub mod seal;
+pub mod subscriptions;
 pub mod templates;
 mod tx;
 

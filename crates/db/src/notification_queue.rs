@@ -61,6 +61,15 @@ pub struct NewNotification {
     pub scheduled_for: Option<DateTime<Utc>>,
 }
 
+/// Whatever the statistics say, the transaction's look-ups go by the partial indexes: the table keeps what is done, and
+/// a cost must go with what there is to do.
+async fn by_index(tx: &mut SystemTx) -> Result<()> {
+    sqlx::query("SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)")
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 /// The ids of rows that are due, tenants in the order of their ids after `after`: of each up to `per_tenant`, by
 /// priority, then time, then id; at most `limit` in all. With `only` of that tenant alone. Locks nothing.
 pub async fn list_due(
@@ -70,19 +79,16 @@ pub async fn list_due(
     per_tenant: i64,
     limit: i64,
 ) -> Result<Vec<(Uuid, Uuid)>> {
+    by_index(tx).await?;
     let any: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM notification_queue WHERE status = 'pending' AND scheduled_for <= now())",
     )
+    .persistent(false)
     .fetch_one(&mut **tx)
     .await?;
     if !any {
         return Ok(Vec::new());
     }
-    // Whatever the statistics say: every step is one look-up in `notification_queue_next`, so that the cost goes with the
-    // rows taken and the tenants that have any, and not with the rows that wait.
-    sqlx::query("SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)")
-        .execute(&mut **tx)
-        .await?;
     let mut rows: Vec<(Uuid, i32, DateTime<Utc>, Uuid)> = sqlx::query_as(
         "WITH RECURSIVE tenant AS (
              (SELECT q.org_id FROM notification_queue q
@@ -116,9 +122,11 @@ pub async fn list_due(
 
 /// How long until the next pending row is due; `None` when there is none.
 pub async fn next_due_in(tx: &mut SystemTx) -> Result<Option<Duration>> {
+    by_index(tx).await?;
     let seconds: Option<f64> = sqlx::query_scalar(
         "SELECT extract(epoch FROM min(scheduled_for) - now())::float8 FROM notification_queue WHERE status = 'pending'",
     )
+    .persistent(false)
     .fetch_one(&mut **tx)
     .await?;
     Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0))))
@@ -297,6 +305,7 @@ pub async fn settle_failure(
 
 /// Rows that another program made `processing` and left so, without a message, become `pending` again.
 pub async fn release_strays(tx: &mut SystemTx) -> Result<u64> {
+    by_index(tx).await?;
     let done = sqlx::query(
         "UPDATE notification_queue SET status = 'pending' WHERE (org_id, id) IN (
              SELECT org_id, id FROM notification_queue
@@ -305,6 +314,7 @@ pub async fn release_strays(tx: &mut SystemTx) -> Result<u64> {
              LIMIT 500 FOR UPDATE SKIP LOCKED)",
     )
     .bind(STRAY.as_secs_f64())
+    .persistent(false)
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected())

@@ -1,5 +1,7 @@
 //! Message templates: the tenant's own, and the system's, which everybody may use and nobody may change.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
@@ -42,6 +44,8 @@ pub struct TemplateFields {
     pub email_subject: Option<String>,
     pub email_html: Option<String>,
     pub twilio_content_sid: Option<String>,
+    /// Twilio's variable → ours; `None`: they have the same names.
+    pub twilio_variables: Option<Json<BTreeMap<String, String>>>,
     pub is_active: bool,
 }
 
@@ -116,8 +120,8 @@ pub async fn insert(
 ) -> Result<Template> {
     Ok(sqlx::query_as(
         "INSERT INTO templates (org_id, id, name, description, category, message_template, variables, media_type,
-             media_url, email_subject, email_html, twilio_content_sid, is_active, created_by)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING *",
+             media_url, email_subject, email_html, twilio_content_sid, is_active, created_by, twilio_variables)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING *",
     )
     .bind(org.0)
     .bind(Uuid::now_v7())
@@ -133,6 +137,7 @@ pub async fn insert(
     .bind(&fields.twilio_content_sid)
     .bind(fields.is_active)
     .bind(created_by.map(|user| user.0))
+    .bind(&fields.twilio_variables)
     .fetch_one(connection)
     .await?)
 }
@@ -150,7 +155,7 @@ pub async fn update(
     Ok(sqlx::query_as(
         "UPDATE templates SET name = $3, description = $4, category = $5, message_template = $6, variables = $7,
              media_type = $8, media_url = $9, email_subject = $10, email_html = $11, twilio_content_sid = $12,
-             is_active = $13
+             is_active = $13, twilio_variables = $14
          WHERE org_id = $1 AND id = $2 RETURNING *",
     )
     .bind(org.0)
@@ -166,6 +171,7 @@ pub async fn update(
     .bind(&fields.email_html)
     .bind(&fields.twilio_content_sid)
     .bind(fields.is_active)
+    .bind(&fields.twilio_variables)
     .fetch_optional(connection)
     .await?)
 }

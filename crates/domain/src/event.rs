@@ -30,6 +30,8 @@ pub enum ProviderEvent {
     /// The provider says that these identities are one person.
     SamePerson(SamePerson),
     Consent(ConsentEvent),
+    /// A template at the provider changed.
+    Template(TemplateEvent),
     /// About the account, not a conversation: template states, quality, bans. Kept for the tenant's admin.
     Notice(Notice),
 }
@@ -174,6 +176,42 @@ pub struct ConsentEvent {
     /// `all`, or `marketing` where the provider limits it.
     pub category: String,
     pub at: DateTime<Utc>,
+}
+
+/// News about a template that the provider keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TemplateEvent {
+    pub provider_id: Option<String>,
+    pub name: String,
+    /// As the provider's API writes it, whatever the webhook wrote: `en_US`.
+    pub language: String,
+    pub change: TemplateChange,
+    /// By the provider's clock; the Unix epoch where it tells none.
+    pub at: DateTime<Utc>,
+    /// The provider's name for the news.
+    pub topic: String,
+    /// The news as they came.
+    pub detail: Value,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum TemplateChange {
+    Status {
+        /// `None` where the news leave the status as it is (a warning).
+        status: Option<String>,
+        category: Option<String>,
+        reason: Option<String>,
+        /// Somebody has to look: it stopped being sent, or will soon.
+        alarming: bool,
+    },
+    Quality(String),
+    Category {
+        now: Option<String>,
+        /// What it will be.
+        announced: Option<String>,
+    },
+    /// New texts and buttons, in the form of [`crate::provider_template::ProviderTemplate::components`].
+    Texts(Vec<Value>),
 }
 
 #[derive(Clone, Debug, PartialEq)]

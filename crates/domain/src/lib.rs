@@ -9,6 +9,7 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod phone;
+pub mod provider_template;
 pub mod schedule;
 pub mod status;
 pub mod template;

@@ -12,12 +12,17 @@ use serde_json::{Map, Value};
 pub const MAX_NAME: usize = 64;
 
 /// A piece of a text.
-enum Piece<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Never empty.
     Text(&'a str),
+    /// A variable's name.
     Variable(&'a str),
 }
 
-fn pieces(text: &str) -> Vec<Piece<'_>> {
+/// A text cut into what is written and what is to be filled in, in order.
+#[must_use]
+pub fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some((before, name, after)) = next_variable(rest) {
@@ -161,13 +166,18 @@ fn fill(text: &str, values: &Map<String, Value>, write: impl Fn(String) -> Strin
         .into_iter()
         .map(|piece| match piece {
             Piece::Text(text) => text.to_owned(),
-            Piece::Variable(name) => write(match values.get(name) {
-                Some(Value::String(value)) => value.clone(),
-                Some(value) => value.to_string(),
-                None => String::new(),
-            }),
+            Piece::Variable(name) => write(values.get(name).map(written).unwrap_or_default()),
         })
         .collect()
+}
+
+/// A checked value as it stands in a text.
+#[must_use]
+pub fn written(value: &Value) -> String {
+    match value {
+        Value::String(value) => value.clone(),
+        value => value.to_string(),
+    }
 }
 
 /// For an element's text and for a quoted attribute.

@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod email;
 pub mod error;
 pub mod media;
+pub mod templates;
 pub mod twilio;
 pub mod webhook;
 pub mod whatsapp_cloud;
@@ -24,6 +25,7 @@ use wasel_domain::{AttemptId, MediaRef, MessageId, MessageStatus, OutboundConten
 pub use capabilities::{Capabilities, PairPace};
 pub use error::{ErrorClass, Fault, SendError};
 pub use media::{FetchFrom, FetchedMedia};
+pub use templates::ProviderTemplates;
 pub use webhook::{ParseError, VerifyError, WebhookRequest};
 pub use words::{Explanation, Language};
 
@@ -154,6 +156,11 @@ pub trait OpenChannel: Send + Sync {
             detail: "this provider cannot be asked how a message fared".to_owned(),
             retry_after: None,
         })
+    }
+
+    /// The templates its provider keeps and approves; `None` where it keeps none that we can reach.
+    fn templates(&self) -> Option<&dyn ProviderTemplates> {
+        None
     }
 
     /// Gets a file a customer sent. Credentials go only to the provider's own hosts.

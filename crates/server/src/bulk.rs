@@ -9,7 +9,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
 use wasel_db::bulk::{NewRecipient, Refusal};
+use wasel_db::provider_templates::Mapping;
 use wasel_db::templates::Template;
 use wasel_domain::template::{self, TemplateTexts};
 use wasel_domain::{OutboundContent, event::IdentityKind};
@@ -19,6 +22,7 @@ use crate::auth::Caller;
 use crate::http::error::ApiError;
 use crate::notify::{self, Note};
 use crate::outbound;
+use crate::provider_templates;
 use crate::registry::Channel;
 use crate::state::AppState;
 
@@ -169,12 +173,18 @@ pub struct Renderer<'a> {
 struct Prepared {
     source: Arc<Source>,
     needed: Option<Vec<String>>,
+    /// The provider's template that stands in for ours.
+    approved: OnceCell<Option<Mapping>>,
 }
 
 impl Prepared {
     fn new(source: Arc<Source>) -> Self {
         let needed = source.variables();
-        Self { source, needed }
+        Self {
+            source,
+            needed,
+            approved: OnceCell::new(),
+        }
     }
 }
 
@@ -260,11 +270,11 @@ impl<'a> Renderer<'a> {
 
     async fn render(&self, row: &Row) -> Result<Result<Value, Refusal>, ApiError> {
         let own = row.source.clone().map(Prepared::new);
-        let Some(Prepared { source, needed }) = own.as_ref().or(self.source.as_ref()) else {
+        let Some(prepared) = own.as_ref().or(self.source.as_ref()) else {
             return Err(ApiError::invalid("message", "is missing"));
         };
-        let values = self.values(row, needed.as_deref());
-        let rendered = match self.content(source, needed.as_deref(), values).await {
+        let values = self.values(row, prepared.needed.as_deref());
+        let rendered = match self.content(prepared, values).await {
             Ok(content) => outbound::check(&self.channel, &content).map(|()| content),
             Err(error) if error.status.is_server_error() => return Err(error),
             Err(error) => Err(error),
@@ -298,10 +308,10 @@ impl<'a> Renderer<'a> {
 
     async fn content(
         &self,
-        source: &Source,
-        needed: Option<&[String]>,
+        prepared: &Prepared,
         values: Map<String, Value>,
     ) -> Result<OutboundContent, ApiError> {
+        let (source, needed) = (&*prepared.source, prepared.needed.as_deref());
         if let (Source::Message(_) | Source::Content(_), Some(needed)) = (source, needed) {
             template::check(needed, &values)
                 .map_err(|error| ApiError::refused("template_variables", error.to_string()))?;
@@ -337,7 +347,41 @@ impl<'a> Renderer<'a> {
             Source::Template(template) => Some(&**template),
             _ => None,
         };
-        notify::content_of(self.state, self.caller, &self.channel, &note, template).await
+        let (content, _) = notify::content_of(
+            self.state,
+            self.caller,
+            &self.channel,
+            None,
+            &note,
+            template,
+        )
+        .await?;
+        // Weeks may pass until it is sent: who is in a conversation then nobody knows, and the approved template may always go.
+        let Some((desk, template)) = self.channel.open.templates().zip(template) else {
+            return Ok(content);
+        };
+        let mapping = prepared
+            .approved
+            .get_or_try_init(|| self.find_approved(template.id))
+            .await?;
+        let Some(mapping) = mapping else {
+            return Ok(content);
+        };
+        let media_url = template.fields.media_url.as_deref();
+        let values = note.variables.unwrap_or_default();
+        let mut filled = provider_templates::fill(desk, mapping, &values, media_url)?;
+        if filled.text.is_none() {
+            filled.text = content.text().map(str::to_owned);
+        }
+        Ok(OutboundContent::Template(filled))
+    }
+
+    async fn find_approved(&self, template: Uuid) -> Result<Option<Mapping>, ApiError> {
+        let mut tx = self.state.db.tenant(&self.caller.claims()).await?;
+        let org = self.caller.org_id;
+        let mapping = provider_templates::approved(&mut tx, org, &self.channel, template).await?;
+        tx.commit().await?;
+        Ok(mapping)
     }
 }
 

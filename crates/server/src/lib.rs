@@ -10,6 +10,7 @@ pub mod http;
 pub mod jobs;
 pub mod notify;
 pub mod outbound;
+pub mod provider_templates;
 pub mod queue;
 pub mod registry;
 pub mod scheduled;

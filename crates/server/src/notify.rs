@@ -14,12 +14,13 @@ use wasel_db::messages::Message;
 use wasel_db::{organizations, templates};
 use wasel_domain::content::{MediaSource, OutboundMedia, OutboundTemplate};
 use wasel_domain::template::{RenderedTemplate, TemplateTexts};
-use wasel_domain::{OrgId, OutboundContent, UserId};
+use wasel_domain::{Category, OrgId, OutboundContent, UserId};
 use wasel_providers::ChannelKind;
 
 use crate::auth::{Caller, CallerKind, Role};
 use crate::http::error::ApiError;
 use crate::outbound::{self, ChannelHandle, Fallback, Recipient, SendRequest};
+use crate::provider_templates;
 use crate::registry::Channel;
 use crate::state::AppState;
 
@@ -146,12 +147,18 @@ pub async fn request_of(
         .filter(|to| !to.trim().is_empty())
         .ok_or_else(|| ApiError::invalid(field, "is missing"))?;
     let template = find_template(state, caller, note).await?;
-    let content = content_of(state, caller, &channel, note, template.as_ref()).await?;
+    let (content, category) =
+        content_of(state, caller, &channel, Some(&to), note, template.as_ref()).await?;
+    // A template goes out as a text or as the provider's own, by the window at that moment.
+    let fingerprint = (template.is_some() && channel.open.templates().is_some())
+        .then(|| json!([note.template, note.variables, note.media_url]));
     let recipient = Recipient::Address {
         channel: Arc::new(ChannelHandle(channel)),
         to,
     };
     let request = SendRequest {
+        category: category.unwrap_or_default(),
+        fingerprint,
         request_id: note.request_id.clone(),
         metadata: Value::Object(note.metadata.clone()),
         ..SendRequest::new(recipient, content)
@@ -308,14 +315,16 @@ pub(crate) fn is_content_sid(text: &str) -> bool {
         .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// What goes out on this channel.
+/// What goes out on this channel, and what for if the provider's template says so. Where `to` is given, that person's
+/// window decides between our text and the provider's template; without it the text is meant.
 pub(crate) async fn content_of(
     state: &AppState,
     caller: &Caller,
     channel: &Channel,
+    to: Option<&str>,
     note: &Note,
     template: Option<&templates::Template>,
-) -> Result<OutboundContent, ApiError> {
+) -> Result<(OutboundContent, Option<Category>), ApiError> {
     let text = note.text.clone().filter(|text| !text.trim().is_empty());
     if let Some(template) = template {
         let fields = &template.fields;
@@ -328,7 +337,28 @@ pub(crate) async fn content_of(
         let rendered = texts
             .render(&values)
             .map_err(|error| ApiError::refused("template_variables", error.to_string()))?;
-        return content_of_template(state, caller, channel, note, fields, rendered).await;
+        if let (Some(to), Some(_)) = (to, channel.open.templates()) {
+            let to = outbound::address(channel, to)?;
+            let media_url = note.media_url.as_ref().or(fields.media_url.as_ref());
+            let mut tx = state.db.tenant(&caller.claims()).await?;
+            let instead = provider_templates::instead_of_text(
+                &mut tx,
+                caller.org_id,
+                channel,
+                &to,
+                template.id,
+                &values,
+                media_url.map(String::as_str),
+            )
+            .await?;
+            tx.commit().await?;
+            if let Some((mut filled, category)) = instead {
+                filled.text.get_or_insert(rendered.text);
+                return Ok((OutboundContent::Template(filled), category));
+            }
+        }
+        let content = content_of_template(state, caller, channel, note, fields, rendered).await?;
+        return Ok((content, None));
     }
     if let Some(sid) = note.template.as_deref() {
         if note.media_url.is_some() {
@@ -337,12 +367,13 @@ pub(crate) async fn content_of(
                 "goes without a Content SID: the content holds its own media",
             ));
         }
-        return Ok(OutboundContent::Template(OutboundTemplate {
+        let content = OutboundContent::Template(OutboundTemplate {
             content_sid: Some(sid.to_owned()),
             variables: note.variables.clone(),
             text,
             ..OutboundTemplate::default()
-        }));
+        });
+        return Ok((content, None));
     }
     if note
         .variables
@@ -351,14 +382,17 @@ pub(crate) async fn content_of(
     {
         return Err(ApiError::invalid("variables", "go with a template_id"));
     }
-    match (&note.media_url, text) {
-        (Some(url), caption) => Ok(media(url, caption)),
-        (None, Some(text)) => plain(state, caller, channel, text).await,
-        (None, None) => Err(ApiError::invalid(
-            "message",
-            "is missing (or give template_id or media_url)",
-        )),
-    }
+    let content = match (&note.media_url, text) {
+        (Some(url), caption) => media(url, caption),
+        (None, Some(text)) => plain(state, caller, channel, text).await?,
+        (None, None) => {
+            return Err(ApiError::invalid(
+                "message",
+                "is missing (or give template_id or media_url)",
+            ));
+        }
+    };
+    Ok((content, None))
 }
 
 async fn content_of_template(
@@ -384,7 +418,7 @@ async fn content_of_template(
     if let (ChannelKind::TwilioWhatsapp, Some(sid)) = (channel.kind, &fields.twilio_content_sid) {
         return Ok(OutboundContent::Template(OutboundTemplate {
             content_sid: Some(sid.clone()),
-            variables: note.variables.clone(),
+            variables: content_variables(note, fields),
             text: Some(rendered.text),
             ..OutboundTemplate::default()
         }));
@@ -393,6 +427,21 @@ async fn content_of_template(
         Some(url) => Ok(media(url, Some(rendered.text))),
         None => plain(state, caller, channel, rendered.text).await,
     }
+}
+
+/// Under the names that Twilio's content has for them.
+fn content_variables(
+    note: &Note,
+    fields: &templates::TemplateFields,
+) -> Option<Map<String, Value>> {
+    let Some(names) = &fields.twilio_variables else {
+        return note.variables.clone();
+    };
+    let values = note.variables.as_ref()?;
+    let named = names
+        .iter()
+        .filter_map(|(name, variable)| Some((name.clone(), values.get(variable)?.clone())));
+    Some(named.collect())
 }
 
 /// A text; a first e-mail gets the organisation's name as its subject.

@@ -21,6 +21,7 @@ use wasel_domain::{
 
 use crate::auth::Caller;
 use crate::http::error::ApiError;
+use crate::provider_templates;
 use crate::registry::Channel;
 use crate::state::AppState;
 
@@ -59,6 +60,8 @@ pub struct SendRequest {
     pub priority: i16,
     pub at_most_once: bool,
     pub category: Category,
+    /// What two requests with one key are compared by instead of the content, where that depends on when it was made.
+    pub fingerprint: Option<Value>,
     /// What follows if it fails.
     pub fallback: Option<Fallback>,
     /// What asked for it.
@@ -108,6 +111,7 @@ impl SendRequest {
             priority: 5,
             at_most_once: false,
             category: Category::Service,
+            fingerprint: None,
             fallback: None,
             origin: Origin::default(),
         }
@@ -202,6 +206,9 @@ pub async fn enqueue_in(
         }
     };
     check(&channel, &request.content)?;
+    let category = provider_templates::check(tx, org, &channel, &request.content)
+        .await?
+        .unwrap_or(request.category);
     let to = recipient_of(tx, org, &channel, ContactId(conversation.contact_id)).await?;
     check_rules(
         tx,
@@ -247,7 +254,7 @@ pub async fn enqueue_in(
             metadata: &request.metadata,
             priority: request.priority,
             at_most_once: request.at_most_once,
-            category: request.category,
+            category,
             bulk_job_id: request.origin.bulk_job_id,
             notification_id: request.origin.notification_id,
             trigger_type: &request.origin.trigger_type,
@@ -403,7 +410,10 @@ async fn check_rules(
             ),
             None => "this person has not written yet; start with an approved template".to_owned(),
         };
-        return Err(ApiError::refused("window_closed", message).at("content.type"));
+        let suggestions = provider_templates::suggestions(connection, org, channel).await?;
+        return Err(ApiError::refused("window_closed", message)
+            .at("content.type")
+            .with_details(suggestions));
     }
     Ok(())
 }
@@ -431,9 +441,13 @@ fn hash_of(request: &SendRequest) -> Vec<u8> {
         Recipient::Address { channel, to } => json!([channel.0.id, to]),
         Recipient::Conversation(id) => json!(id),
     };
+    let content = match &request.fingerprint {
+        Some(fingerprint) => fingerprint.clone(),
+        None => json!(request.content),
+    };
     let canonical = json!([
         recipient,
-        request.content,
+        content,
         request.reply_to,
         request.request_id,
         request.metadata

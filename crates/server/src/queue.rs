@@ -188,23 +188,25 @@ async fn attempt(
     row: &Notification,
 ) -> wasel_db::Result<Result<Queued, ApiError>> {
     let caller = service_of(OrgId(row.org_id));
+    let (mut request, template) = match request_of(state, &caller, row).await {
+        Ok(found) => found,
+        Err(error) => return Ok(Err(error)),
+    };
+    request.origin.notification_id = Some(row.id);
     let mut part = wasel_db::savepoint(tx).await?;
-    let result = async {
-        let (mut request, template) = request_of(&mut part, state, &caller, row).await?;
-        request.origin.notification_id = Some(row.id);
-        let enqueued = outbound::enqueue_in(&mut part, state, &caller, &request).await?;
-        Ok(Queued {
-            message: MessageId(enqueued.message.id),
-            template,
-        })
+    match outbound::enqueue_in(&mut part, state, &caller, &request).await {
+        Ok(enqueued) => {
+            part.commit().await?;
+            Ok(Ok(Queued {
+                message: MessageId(enqueued.message.id),
+                template,
+            }))
+        }
+        Err(error) => {
+            part.rollback().await?;
+            Ok(Err(error))
+        }
     }
-    .await;
-    if result.is_ok() {
-        part.commit().await?;
-    } else {
-        part.rollback().await?;
-    }
-    Ok(result)
 }
 
 /// Whoever may write the queue may use the tenant's channels.
@@ -220,9 +222,8 @@ fn service_of(org: OrgId) -> Caller {
     }
 }
 
-/// What a row asks the sender for, and the template it uses.
+/// What a row asks the sender for, and the template it uses. Reads by short transactions of its own.
 async fn request_of(
-    connection: &mut PgConnection,
     state: &AppState,
     caller: &Caller,
     row: &Notification,
@@ -230,15 +231,17 @@ async fn request_of(
     let medium = Medium::parse(&row.notification_type)
         .ok_or_else(|| ApiError::invalid("notification_type", "must be whatsapp, sms or email"))?;
     let data = Data::of(&row.message_data)?;
-    let (phone, email) = recipient_of(connection, medium, row).await?;
+    let mut tx = state.db.tenant(&caller.claims()).await?;
+    let (phone, email) = recipient_of(&mut tx, medium, row).await?;
     let template = match row.template_id {
         Some(id) => Some(
-            templates::find(connection, caller.org_id, id)
+            templates::find(&mut tx, caller.org_id, id)
                 .await?
                 .ok_or_else(|| ApiError::not_found("template").at("template_id"))?,
         ),
         None => None,
     };
+    tx.commit().await?;
     let note = Note {
         phone,
         email,
@@ -448,29 +451,62 @@ pub async fn insert(
     caller: &Caller,
     new: &NewNotification,
 ) -> Result<Notification, ApiError> {
-    let mut tx = state.db.tenant(&caller.claims()).await?;
-    let row = notification_queue::insert(&mut tx, caller.org_id, new).await?;
-    let trial = async {
-        let mut part = wasel_db::savepoint(&mut tx).await?;
-        let service = service_of(caller.org_id);
-        let (request, _) = request_of(&mut part, state, &service, &row).await?;
-        outbound::enqueue_in(&mut part, state, &service, &request).await?;
-        // Only to see that it can be done.
-        part.rollback().await.map_err(wasel_db::Error::from)?;
-        Ok::<_, ApiError>(())
-    }
-    .await;
-    if let Err(error) = trial {
-        let later = row.scheduled_for > Utc::now();
-        if error.status.is_server_error() || !(later && is_of_the_moment(&error)) {
-            return Err(about_recipient(&row, error));
+    let later = new.scheduled_for.is_some_and(|at| at > Utc::now());
+    let asked = as_row(caller.org_id, new);
+    let refusal = |error: ApiError| {
+        if later && is_of_the_moment(&error) {
+            Ok(())
+        } else {
+            Err(about_recipient(&asked, error))
         }
-        // The savepoint was undone when it was dropped.
+    };
+    let service = service_of(caller.org_id);
+    // Before the transaction, which would keep one connection while this waits for another.
+    let request = match request_of(state, &service, &asked).await {
+        Ok((request, _)) => Some(request),
+        Err(error) => refusal(error).map(|()| None)?,
+    };
+    let mut tx = state.db.tenant(&caller.claims()).await?;
+    if let Some(request) = request {
+        let mut part = wasel_db::savepoint(&mut tx).await?;
+        let trial = outbound::enqueue_in(&mut part, state, &service, &request).await;
+        // Only to see whether it could be done.
+        part.rollback().await.map_err(wasel_db::Error::from)?;
+        if let Err(error) = trial {
+            refusal(error)?;
+        }
     }
+    let row = notification_queue::insert(&mut tx, caller.org_id, new).await?;
     tx.commit().await?;
     state.signals.queue.notify_one();
     state.signals.commits.changes.notify_one();
     Ok(row)
+}
+
+/// The row as it will be.
+fn as_row(org: OrgId, new: &NewNotification) -> Notification {
+    let now = Utc::now();
+    Notification {
+        org_id: org.0,
+        id: Uuid::nil(),
+        notification_type: new.notification_type.to_owned(),
+        recipient_id: new.recipient_id,
+        recipient_phone: new.recipient_phone.clone(),
+        recipient_email: new.recipient_email.clone(),
+        template_id: new.template_id,
+        message_data: new.message_data.clone(),
+        priority: new.priority,
+        scheduled_for: new.scheduled_for.unwrap_or(now),
+        status: "pending".to_owned(),
+        attempts: 0,
+        max_attempts: 1,
+        last_attempt_at: None,
+        error_message: None,
+        whatsapp_message_id: None,
+        created_at: now,
+        updated_at: now,
+        completed_at: None,
+    }
 }
 
 fn is_of_the_moment(error: &ApiError) -> bool {

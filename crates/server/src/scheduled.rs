@@ -80,11 +80,12 @@ pub fn next_run(
     Ok(next.filter(|next| fields.ends_at.is_none_or(|end| *next <= end)))
 }
 
-/// What it says now: its frozen content, or its template filled in.
+/// What it says now: its frozen content, or its template filled in, for this person if given.
 pub async fn content_of(
     state: &AppState,
     caller: &Caller,
     channel: &Arc<Channel>,
+    to: Option<&str>,
     content: Option<&Value>,
     template_id: Option<Uuid>,
     variables: &Value,
@@ -99,7 +100,9 @@ pub async fn content_of(
                 ..Note::default()
             };
             let template = notify::find_template(state, caller, &note).await?;
-            notify::content_of(state, caller, channel, &note, template.as_ref()).await?
+            let (content, _) =
+                notify::content_of(state, caller, channel, to, &note, template.as_ref()).await?;
+            content
         }
     };
     outbound::check(channel, &content)?;

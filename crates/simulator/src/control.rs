@@ -6,6 +6,7 @@
 //! | `POST /sim/meta/verify` | `{phone_number_id}`: the GET handshake |
 //! | `GET /sim/meta/templates?waba_id=` | templates of a WABA |
 //! | `PUT /sim/meta/template-status` | `{waba_id, name, language, status, reason?}`, with its webhook |
+//! | `PUT /sim/meta/template-quality` | `{waba_id, name, language, quality}`, with its webhook |
 //! | `POST /sim/meta/field` | `{phone_number_id, field, value}`: any other webhook |
 //! | `POST /sim/meta/echo` | a [`BusinessEcho`] |
 //! | `GET PUT /sim/twilio/accounts` | list; register one [`TwilioAccount`] |
@@ -69,6 +70,7 @@ pub(crate) fn router() -> Router<World> {
         .route("/meta/verify", post(verify))
         .route("/meta/templates", get(templates))
         .route("/meta/template-status", put(template_status))
+        .route("/meta/template-quality", put(template_quality))
         .route("/meta/field", post(meta_field))
         .route("/meta/echo", post(echo))
         .route(
@@ -216,6 +218,20 @@ async fn template_status(State(world): State<World>, body: Given<TemplateStatus>
     let Json(to) = body?;
     let reason = to.reason.as_deref();
     world.set_template_status(&to.waba_id, &to.name, &to.language, &to.status, reason)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct TemplateQuality {
+    waba_id: String,
+    name: String,
+    language: String,
+    quality: String,
+}
+
+async fn template_quality(State(world): State<World>, body: Given<TemplateQuality>) -> Done {
+    let Json(to) = body?;
+    world.set_template_quality(&to.waba_id, &to.name, &to.language, &to.quality)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -12,7 +12,9 @@ use wasel_domain::event::{
 use wasel_domain::{AttemptId, MessageContent, MessageKind, consent};
 
 use super::resolve::{Cache, Key, Target, resolve};
-use super::{CommitSignals, Delivery, IngestError, Outcome, clean, clean_json, is_transient};
+use super::{
+    CommitSignals, Delivery, IngestError, Outcome, clean, clean_json, is_transient, templates,
+};
 use crate::consents::{self, NewConsent};
 use crate::messages::{self, NewInbound, StatusUpdate};
 use crate::{Db, Error, Result, contacts, ledger, media, reactions};
@@ -31,12 +33,12 @@ pub(super) struct Writer {
 }
 
 /// One event of the group and the delivery it came in.
-struct Item<'a> {
+pub(super) struct Item<'a> {
     delivery: usize,
     event_id: Uuid,
-    org_id: Uuid,
-    channel_id: Uuid,
-    received_at: DateTime<Utc>,
+    pub org_id: Uuid,
+    pub channel_id: Uuid,
+    pub received_at: DateTime<Utc>,
     event: &'a ProviderEvent,
 }
 
@@ -352,7 +354,7 @@ async fn find_threads(
 }
 
 /// A provider that tells no time leaves the epoch; then it happened when we heard of it.
-fn known_time(told: DateTime<Utc>, received_at: DateTime<Utc>) -> DateTime<Utc> {
+pub(super) fn known_time(told: DateTime<Utc>, received_at: DateTime<Utc>) -> DateTime<Utc> {
     if told == DateTime::UNIX_EPOCH {
         received_at
     } else {
@@ -449,6 +451,7 @@ async fn store_other(
         ProviderEvent::Revoke(revoke) => update_revoked(connection, item, revoke).await,
         ProviderEvent::SamePerson(same) => store_same_person(connection, cache, item, same).await,
         ProviderEvent::Consent(consent) => store_consent(connection, cache, item, consent).await,
+        ProviderEvent::Template(event) => templates::store(connection, item, event).await,
         ProviderEvent::Notice(notice) => store_notice(connection, item, notice).await,
     }
 }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod resolve;
+mod templates;
 
 use std::sync::Arc;
 

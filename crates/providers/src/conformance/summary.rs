@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 use wasel_domain::content::{MediaRef, MessageContent};
-use wasel_domain::event::{Identity, InboundMessage, Party, ProviderEvent, RoutedEvent};
+use wasel_domain::event::{
+    Identity, InboundMessage, Party, ProviderEvent, RoutedEvent, TemplateChange,
+};
 
 /// One event in one line, for tables of expectations.
 #[must_use]
@@ -63,12 +65,45 @@ pub fn summary(routed: &RoutedEvent) -> String {
             of_party(&consent.customer),
             consent.at.timestamp()
         ),
+        ProviderEvent::Template(template) => format!(
+            "template {} {} {} at {} {}",
+            template.provider_id.as_deref().unwrap_or("-"),
+            template.name,
+            template.language,
+            template.at.timestamp(),
+            of_template_change(&template.change)
+        ),
         ProviderEvent::Notice(notice) => format!(
             "notice {}{}{}",
             notice.topic,
             if notice.pauses_channel { " pauses" } else { "" },
             of_detail(&notice.detail)
         ),
+    }
+}
+
+fn of_template_change(change: &TemplateChange) -> String {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    match change {
+        TemplateChange::Status {
+            status,
+            category,
+            reason,
+            alarming,
+        } => format!(
+            "status {} category {} reason {}{}",
+            or_dash(status),
+            or_dash(category),
+            or_dash(reason),
+            if *alarming { " alarming" } else { "" }
+        ),
+        TemplateChange::Quality(quality) => format!("quality {quality}"),
+        TemplateChange::Category { now, announced } => {
+            format!("category {} announced {}", or_dash(now), or_dash(announced))
+        }
+        TemplateChange::Texts(components) => {
+            format!("texts{}", of_detail(&Value::Array(components.clone())))
+        }
     }
 }
 

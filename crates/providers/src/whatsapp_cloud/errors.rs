@@ -73,6 +73,9 @@ struct GraphError {
     code: i64,
     error_subcode: Option<i64>,
     message: Option<String>,
+    /// The management API explains itself here, under a message that says "Invalid parameter".
+    error_user_title: Option<String>,
+    error_user_msg: Option<String>,
     error_data: Option<ErrorData>,
 }
 
@@ -97,10 +100,12 @@ pub(super) fn from_answer(
     };
     let message = error.message.unwrap_or_default();
     let details = error.error_data.and_then(|data| data.details);
-    let detail = match details {
-        Some(details) if details != message => format!("{message}: {details}"),
-        _ => message,
-    };
+    let mut detail = message;
+    for more in [details, error.error_user_title, error.error_user_msg] {
+        if let Some(more) = more.filter(|more| !detail.contains(more)) {
+            detail = format!("{detail}: {more}");
+        }
+    }
     Some(SendError {
         class,
         code: Some(error.code.to_string()),

@@ -6,6 +6,7 @@
 //! - [`check`]: content this channel can never carry
 //! - [`send`]: messages and read receipts
 //! - [`media`]: files from customers
+//! - [`templates`]: message templates, theirs and ours
 //! - [`errors`]: Meta's error codes by class
 //!
 //! Rules are Meta's, from <https://developers.facebook.com/documentation/business-messaging/whatsapp/>.
@@ -17,6 +18,7 @@ mod media;
 mod parse;
 mod send;
 mod settings;
+mod templates;
 mod webhook;
 
 use std::sync::Arc;
@@ -31,8 +33,8 @@ pub use errors::classify;
 
 use crate::{
     Accepted, Capabilities, ChannelKind, ContentError, ErrorClass, FetchFrom, FetchedMedia,
-    OpenChannel, Outbound, PairPace, ParseError, Provider, ProviderConfig, ReadReceipt, SendError,
-    SettingsError, VerifyError, WebhookRequest,
+    OpenChannel, Outbound, PairPace, ParseError, Provider, ProviderConfig, ProviderTemplates,
+    ReadReceipt, SendError, SettingsError, VerifyError, WebhookRequest,
 };
 use graph::Graph;
 use settings::Settings;
@@ -153,6 +155,10 @@ impl OpenChannel for CloudChannel {
         receipt: &ReadReceipt<'_>,
     ) -> Result<(), SendError> {
         send::mark_read(&self.graph, http, receipt).await
+    }
+
+    fn templates(&self) -> Option<&dyn ProviderTemplates> {
+        Some(self)
     }
 
     async fn fetch_media(

@@ -13,6 +13,7 @@ mod channel;
 mod content;
 mod media;
 mod sending;
+mod templates;
 mod webhooks;
 
 const TOKEN: &str = "EAAGtokenOfTheChannel";

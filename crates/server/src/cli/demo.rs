@@ -1,6 +1,8 @@
 //! `wasel demo`: everything on one machine, nothing to sign up for. The simulated providers, a tenant with an Arabic
 //! and an English side, some conversations, and the page to answer them.
 
+mod subscriptions;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -105,6 +107,7 @@ pub async fn run(mut config: Config, args: Args) -> Result<()> {
     running.state.registry.reload().await?;
     let base = format!("http://{}", running.address);
     seed(&simulator, &running, &base).await?;
+    subscriptions::seed(&running.state, "demo").await?;
     print("");
     print(&format!("Open      {base}/"));
     print(&format!(

@@ -115,13 +115,33 @@ pub struct Promises(HashMap<GroupKey, DateTime<Utc>>);
 struct Room {
     limit: u32,
     people: i64,
+    /// When those were reached who make room next.
     leaving: VecDeque<DateTime<Utc>>,
+}
+
+impl Room {
+    /// One more person, or one again who was reached at `before`.
+    fn count(&mut self, before: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+        match before {
+            None => self.people += 1,
+            Some(before) => match self.leaving.iter().position(|at| *at == before) {
+                Some(place) => drop(self.leaving.remove(place)),
+                // One of those who had to leave before anybody may come: now the next has to.
+                None if self.leaving.front().is_some_and(|first| before < *first) => {
+                    self.leaving.pop_front();
+                }
+                None => {}
+            },
+        }
+        self.leaving.push_back(now);
+    }
 }
 
 /// How many people the groups of a batch have reached.
 pub struct Reaches {
     rooms: HashMap<GroupKey, Room>,
-    counted: HashSet<Reached>,
+    /// And when they were reached last.
+    counted: HashMap<Reached, DateTime<Utc>>,
     /// To be written.
     fresh: HashSet<Reached>,
     now: DateTime<Utc>,
@@ -150,7 +170,7 @@ impl Reaches {
         }
         let mut this = Self {
             rooms: HashMap::new(),
-            counted: HashSet::new(),
+            counted: HashMap::new(),
             fresh: HashSet::new(),
             now,
         };
@@ -200,7 +220,7 @@ impl Reaches {
             .reaches
             .iter()
             .filter_map(|group| {
-                if self.counted.contains(&reached(letter, group)) {
+                if self.counted.contains_key(&reached(letter, group)) {
                     return None;
                 }
                 let key = (letter.message.org_id, group.group.clone());
@@ -226,10 +246,9 @@ impl Reaches {
         }
         for group in letter.reaches {
             let who = reached(letter, group);
-            if self.counted.insert(who.clone())
-                && let Some(room) = self.rooms.get_mut(&(who.0, who.1.clone()))
-            {
-                room.people += 1;
+            let before = self.counted.insert(who.clone(), self.now);
+            if let Some(room) = self.rooms.get_mut(&(who.0, who.1.clone())) {
+                room.count(before, self.now);
             }
             self.fresh.insert(who);
         }

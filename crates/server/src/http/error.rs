@@ -7,7 +7,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::auth::AuthError;
@@ -22,6 +22,8 @@ pub struct ApiError {
     pub message: String,
     /// Which part of the request is at fault.
     pub field: Option<String>,
+    /// What else helps to put it right, by code.
+    pub details: Option<Box<Value>>,
     pub retry_after: Option<Duration>,
 }
 
@@ -41,6 +43,11 @@ pub struct ErrorDetail {
     /// The part of the request at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// What else helps to put it right. With `window_closed`: `suggested_templates`, each with `id`, `name`,
+    /// `provider_name` and `language`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub details: Option<Box<Value>>,
 }
 
 impl ApiError {
@@ -51,6 +58,7 @@ impl ApiError {
             code,
             message: message.into(),
             field: None,
+            details: None,
             retry_after: None,
         }
     }
@@ -103,6 +111,12 @@ impl ApiError {
         self
     }
 
+    #[must_use]
+    pub fn with_details(mut self, details: Value) -> Self {
+        self.details = Some(Box::new(details));
+        self
+    }
+
     fn with_headers(&self, mut response: Response) -> Response {
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
@@ -125,8 +139,11 @@ impl ApiError {
     /// In the documents' shape.
     #[must_use]
     pub fn into_document_response(self) -> Response {
-        let body = Json(json!({ "success": false, "error": self.in_words(), "code": self.code }));
-        self.with_headers((self.status, body).into_response())
+        let mut body = json!({ "success": false, "error": self.in_words(), "code": self.code });
+        if let Some(details) = &self.details {
+            body["details"] = *details.clone();
+        }
+        self.with_headers((self.status, Json(body)).into_response())
     }
 }
 
@@ -137,6 +154,7 @@ impl IntoResponse for ApiError {
                 code: self.code.to_owned(),
                 message: self.message.clone(),
                 field: self.field.clone(),
+                details: self.details.clone(),
             },
         });
         self.with_headers((self.status, body).into_response())

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;
-use wasel_db::contacts;
 use wasel_db::scheduled::{self, Run, ScheduledMessage};
+use wasel_db::{contacts, conversations};
 use wasel_domain::{Category, OrgId, OutboundContent, UserId};
 use wasel_jobs::{Job, JobError, Next};
 
@@ -132,6 +132,18 @@ fn caller_of(row: &ScheduledMessage) -> Caller {
     }
 }
 
+/// How the customer of a conversation is addressed, as far as there is a number.
+async fn customer_of(
+    state: &AppState,
+    caller: &Caller,
+    conversation: Uuid,
+) -> Result<Option<String>, ApiError> {
+    let mut tx = state.db.system().await?;
+    let found = conversations::find(&mut tx, caller.org_id, conversation.into()).await?;
+    tx.commit().await?;
+    Ok(found.and_then(|conversation| conversation.phone_number))
+}
+
 async fn prepare(
     state: &AppState,
     caller: &Caller,
@@ -144,10 +156,15 @@ async fn prepare(
         .await?
         // Somebody may repair it.
         .ok_or_else(ApiError::unavailable)?;
+    let to = match fields.conversation_id {
+        Some(id) => customer_of(state, caller, id).await?,
+        None => fields.address.clone(),
+    };
     let content: OutboundContent = planned::content_of(
         state,
         caller,
         &channel,
+        to.as_deref(),
         fields.content.as_ref(),
         fields.template_id,
         &fields.variables,

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod automations;
 mod binary;
+mod bulk;
 mod changes;
 mod cli;
 mod crash;
@@ -17,7 +19,9 @@ mod migrations;
 mod notification_queue;
 mod notifications;
 mod outbound;
+mod provider_templates;
 mod reports;
+mod scheduled;
 mod templates;
 mod tenancy;
 mod written_names;

@@ -20,8 +20,12 @@ struct Rows {
     media: String,
     event: String,
     template: String,
+    provider_template: String,
     notification: String,
     queued: String,
+    bulk_job: String,
+    scheduled: String,
+    automation: String,
 }
 
 const NUMBER: &str = "+201001234567";
@@ -92,6 +96,14 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
         .post(org.owner(), "/v1/templates", &template)
         .await
         .expect(201);
+    let approved = json!({ "template_id": template["id"], "name": "only_as", "language": "en", "category": "UTILITY" });
+    let path = format!("/v1/channels/{}/provider-templates", org.whatsapp);
+    let approved = app.post(org.owner(), &path, &approved).await.expect(201);
+    app.wait_count(
+        "SELECT count(*) FROM provider_templates WHERE status = 'APPROVED'",
+        1,
+    )
+    .await;
     let notification = json!({ "title": SECRET_TEXT, "user_id": org.people.owner });
     let notification = app
         .post(org.owner(), "/v1/notifications", &notification)
@@ -103,9 +115,48 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
         .post(org.owner(), "/v1/notification-queue", &queued)
         .await
         .expect(201);
+    let later = chrono::Utc::now() + chrono::TimeDelta::days(300);
+    let bulk_job = json!({ "channel_id": org.sms, "message": SECRET_TEXT, "scheduled_for": later,
+        "recipients": [{ "to": NUMBER, "name": SECRET_TEXT }] });
+    let bulk_job = app
+        .post(org.owner(), "/v1/bulk-jobs", &bulk_job)
+        .await
+        .expect(201);
+    let scheduled = json!({ "conversation_id": conversation["id"], "message": SECRET_TEXT, "scheduled_for": later });
+    let scheduled = app
+        .post(org.owner(), "/v1/scheduled-messages", &scheduled)
+        .await
+        .expect(201);
+    let automation = json!({ "name": SECRET_TEXT, "kind": "cron", "cron_expression": "0 9 * * *",
+        "template_id": template["id"], "source": { "table": "subscriptions" },
+        "mapping": { "recipient_phone": "customer_phone" } });
+    let automation = app
+        .post(org.owner(), "/v1/automations", &automation)
+        .await
+        .expect(201);
+    sqlx::query(
+        "INSERT INTO subscriptions (org_id, customer_name, customer_phone) VALUES ($1, $2, $3)",
+    )
+    .bind(org.id)
+    .bind(SECRET_TEXT)
+    .bind(NUMBER)
+    .execute(&app.owner)
+    .await
+    .unwrap();
+    app.post(
+        org.owner(),
+        &format!("/v1/automations/{}/run", text(&automation["id"])),
+        &Value::Null,
+    )
+    .await
+    .expect(200);
     Rows {
         queued: text(&queued["id"]),
+        bulk_job: text(&bulk_job["id"]),
+        scheduled: text(&scheduled["id"]),
+        automation: text(&automation["id"]),
         template: text(&template["id"]),
+        provider_template: text(&approved["id"]),
         notification: text(&notification["id"]),
         conversation: text(&conversation["id"]),
         contact: text(&conversation["contact_id"]),
@@ -466,6 +517,127 @@ fn cases(
         ),
         (
             "get",
+            "/v1/channels/{id}/provider-templates",
+            format!("/v1/channels/{}/provider-templates", a.whatsapp),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/channels/{id}/provider-templates",
+            format!("/v1/channels/{}/provider-templates", a.whatsapp),
+            Closed(
+                "by id",
+                json!({ "template_id": rows.template, "name": "another", "language": "en", "category": "UTILITY" }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/channels/{id}/provider-templates/sync",
+            format!("/v1/channels/{}/provider-templates/sync", a.whatsapp),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "get",
+            "/v1/channels/{id}/provider-templates/{template_id}",
+            format!(
+                "/v1/channels/{}/provider-templates/{}",
+                a.whatsapp, rows.provider_template
+            ),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/templates/{id}/mappings",
+            format!("/v1/templates/{}/mappings", rows.template),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "put",
+            "/v1/templates/{id}/mappings/{channel_id}",
+            format!("/v1/templates/{}/mappings/{}", rows.template, a.whatsapp),
+            Closed(
+                "by id",
+                json!({ "name": "only_as", "language": "en" }),
+                GONE,
+            ),
+        ),
+        (
+            "delete",
+            "/v1/templates/{id}/mappings/{channel_id}",
+            format!("/v1/templates/{}/mappings/{}", rows.template, a.whatsapp),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "delete",
+            "/v1/channels/{id}/provider-templates/{template_id}",
+            format!(
+                "/v1/channels/{}/provider-templates/{}",
+                a.whatsapp, rows.provider_template
+            ),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/automations",
+            same("/v1/automations"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/automations",
+            same("/v1/automations"),
+            Closed(
+                "A's template",
+                json!({ "name": "x", "kind": "cron", "cron_expression": "0 9 * * *", "template_id": rows.template,
+                    "source": { "table": "subscriptions" }, "mapping": { "recipient_phone": "customer_phone" } }),
+                &[400],
+            ),
+        ),
+        (
+            "post",
+            "/v1/automations/defaults",
+            same("/v1/automations/defaults"),
+            Closed("one's own", json!({}), LIST),
+        ),
+        (
+            "get",
+            "/v1/automations/{id}",
+            format!("/v1/automations/{}", rows.automation),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "patch",
+            "/v1/automations/{id}",
+            format!("/v1/automations/{}", rows.automation),
+            Closed("by id", json!({ "description": "x" }), GONE),
+        ),
+        (
+            "get",
+            "/v1/automations/{id}/runs",
+            format!("/v1/automations/{}/runs", rows.automation),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/automations/{id}/preview",
+            format!("/v1/automations/{}/preview", rows.automation),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/v1/automations/{id}/run",
+            format!("/v1/automations/{}/run", rows.automation),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "delete",
+            "/v1/automations/{id}",
+            format!("/v1/automations/{}", rows.automation),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
             "/v1/templates",
             same("/v1/templates?limit=200"),
             Closed("a list", none(), LIST),
@@ -613,6 +785,192 @@ fn cases(
         ),
         (
             "get",
+            "/v1/bulk-jobs",
+            same("/v1/bulk-jobs"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/bulk-jobs",
+            format!("/v1/bulk-jobs?channel_id={}", a.sms),
+            Closed("A's channel", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/bulk-jobs",
+            same("/v1/bulk-jobs"),
+            Closed(
+                "A's channel",
+                json!({ "channel_id": a.sms, "message": "x", "recipients": [{ "to": "+201001234569" }] }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/bulk-jobs",
+            same("/v1/bulk-jobs"),
+            Never(
+                "A's template",
+                json!({ "medium": "sms", "template_id": rows.template, "recipients": [{ "to": "+201001234569" }] }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/bulk-jobs/preview",
+            same("/v1/bulk-jobs/preview"),
+            Closed(
+                "A's channel",
+                json!({ "channel_id": a.sms, "message": "x", "recipients": [{ "to": "+201001234569" }] }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/bulk-jobs/preview",
+            same("/v1/bulk-jobs/preview"),
+            Never(
+                "A's template",
+                json!({ "medium": "sms", "template_id": rows.template, "recipients": [{ "to": "+201001234569" }] }),
+                GONE,
+            ),
+        ),
+        (
+            "get",
+            "/v1/bulk-jobs/{id}",
+            format!("/v1/bulk-jobs/{}", rows.bulk_job),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/bulk-jobs/{id}/recipients",
+            format!("/v1/bulk-jobs/{}/recipients", rows.bulk_job),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/bulk-jobs/{id}/preview",
+            format!("/v1/bulk-jobs/{}/preview", rows.bulk_job),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/bulk-jobs/{id}/export",
+            format!("/v1/bulk-jobs/{}/export", rows.bulk_job),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/bulk-jobs/{id}/start",
+            format!("/v1/bulk-jobs/{}/start", rows.bulk_job),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/v1/bulk-jobs/{id}/pause",
+            format!("/v1/bulk-jobs/{}/pause", rows.bulk_job),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/v1/bulk-jobs/{id}/resume",
+            format!("/v1/bulk-jobs/{}/resume", rows.bulk_job),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/v1/bulk-jobs/{id}/cancel",
+            format!("/v1/bulk-jobs/{}/cancel", rows.bulk_job),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/api/messages/send-bulk",
+            same("/api/messages/send-bulk"),
+            Closed(
+                "A's name",
+                json!({ "org_id": a.id, "messages": [{ "recipient": NUMBER, "message": "x" }] }),
+                &[403],
+            ),
+        ),
+        (
+            "post",
+            "/api/messages/send-bulk",
+            same("/api/messages/send-bulk"),
+            Closed(
+                "A's channel",
+                json!({ "channel_id": a.sms, "messages": [{ "recipient": NUMBER, "message": "x" }] }),
+                GONE,
+            ),
+        ),
+        (
+            "get",
+            "/v1/scheduled-messages",
+            same("/v1/scheduled-messages"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "get",
+            "/v1/scheduled-messages",
+            format!("/v1/scheduled-messages?conversation_id={conversation}"),
+            Closed("A's conversation", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/scheduled-messages",
+            same("/v1/scheduled-messages"),
+            Closed(
+                "A's conversation",
+                json!({ "conversation_id": conversation, "message": "x", "scheduled_for": "2099-01-01T00:00:00Z" }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/scheduled-messages",
+            same("/v1/scheduled-messages"),
+            Closed(
+                "A's channel",
+                json!({ "channel_id": a.sms, "to": NUMBER, "message": "x", "scheduled_for": "2099-01-01T00:00:00Z" }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/scheduled-messages",
+            same("/v1/scheduled-messages"),
+            Never(
+                "A's template",
+                json!({ "conversation_id": b_conversation, "template_id": rows.template, "scheduled_for": "2099-01-01T00:00:00Z" }),
+                GONE,
+            ),
+        ),
+        (
+            "get",
+            "/v1/scheduled-messages/{id}",
+            format!("/v1/scheduled-messages/{}", rows.scheduled),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "patch",
+            "/v1/scheduled-messages/{id}",
+            format!("/v1/scheduled-messages/{}", rows.scheduled),
+            Closed("by id", json!({ "priority": 4 }), GONE),
+        ),
+        (
+            "post",
+            "/v1/scheduled-messages/{id}/cancel",
+            format!("/v1/scheduled-messages/{}/cancel", rows.scheduled),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "delete",
+            "/v1/scheduled-messages/{id}",
+            format!("/v1/scheduled-messages/{}", rows.scheduled),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
             "/auth/v1/user",
             same("/auth/v1/user"),
             Closed("oneself", none(), LIST),
@@ -750,8 +1108,17 @@ async fn fingerprint(app: &TestApp, org: Uuid) -> String {
         "message_events",
         "consents",
         "templates",
+        "provider_templates",
+        "template_mappings",
         "notifications",
         "notification_queue",
+        "bulk_jobs",
+        "bulk_recipients",
+        "scheduled_messages",
+        "automations",
+        "automation_runs",
+        "automation_deliveries",
+        "subscriptions",
     ] {
         let sql = format!(
             "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t WHERE org_id = '{org}'"
@@ -806,8 +1173,12 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
         &rows.media,
         &rows.event,
         &rows.template,
+        &rows.provider_template,
         &rows.notification,
         &rows.queued,
+        &rows.bulk_job,
+        &rows.scheduled,
+        &rows.automation,
     ]
     .into_iter()
     .chain(ids.iter().map(String::as_str))

@@ -128,6 +128,8 @@ fn describe_template(template: &Template) -> Value {
         "category": template.category,
         "parameter_format": template.parameter_format,
         "components": template.components,
+        "quality_score": {"score": if template.quality.is_empty() { "UNKNOWN" } else { &template.quality }},
+        "rejected_reason": template.rejected_reason.as_deref().unwrap_or("NONE"),
     })
 }
 
@@ -213,7 +215,10 @@ pub(super) async fn create_template(
             "Param category must be one of {UTILITY, MARKETING, AUTHENTICATION}",
         ));
     }
-    let components = components(&body)?;
+    let mut components = components(&body)?;
+    if category == "AUTHENTICATION" {
+        components = authentication(&components)?;
+    }
     let parameter_format = body["parameter_format"]
         .as_str()
         .unwrap_or("POSITIONAL")
@@ -236,6 +241,8 @@ pub(super) async fn create_template(
                 status: "PENDING".to_owned(),
                 components,
                 parameter_format,
+                quality: String::new(),
+                rejected_reason: None,
             },
         )
     };
@@ -272,6 +279,30 @@ fn components(body: &Value) -> Result<Vec<Value>, MetaError> {
         }
     }
     Ok(components)
+}
+
+/// Meta writes the text of a one-time password itself, and a button that copies the code.
+fn authentication(given: &[Value]) -> Result<Vec<Value>, MetaError> {
+    let has = |kind: &str, field: &str| {
+        given
+            .iter()
+            .any(|c| c["type"] == kind && !c[field].is_null())
+    };
+    let button = given
+        .iter()
+        .find(|c| c["type"] == "BUTTONS")
+        .map_or(&Value::Null, |c| &c["buttons"][0]);
+    if has("BODY", "text") || button["type"] != "OTP" {
+        return Err(MetaError::parameter(
+            "An authentication template has a fixed body and one button of type OTP.",
+        ));
+    }
+    Ok(vec![
+        json!({"type": "BODY", "text": "*{{1}}* is your verification code.",
+            "add_security_recommendation": true, "example": {"body_text": [["123456"]]}}),
+        json!({"type": "BUTTONS", "buttons": [{"type": "URL", "text": "Copy code",
+            "url": "https://www.whatsapp.com/otp/code/?otp_type=COPY_CODE&code=otp{{1}}"}]}),
+    ])
 }
 
 /// Meta's review, which here takes no time and says yes unless the settings leave it to the user.

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 pub(crate) use error::MetaError;
 pub(crate) use inbound::{echo, receive};
-pub(crate) use outbound::{post_change, tell_status, tell_template_status};
+pub(crate) use outbound::{post_change, tell_status, tell_template_quality, tell_template_status};
 pub(crate) use template::placeholders;
 
 use crate::world::{MetaNumber, World, phone};

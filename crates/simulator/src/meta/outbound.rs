@@ -132,33 +132,50 @@ pub(crate) fn tell_template_status(
     status: &str,
     reason: Option<&str>,
 ) {
+    let mut value = about_template(template);
+    value["event"] = json!(status);
+    value["message_template_category"] = json!(template.category);
+    value["reason"] = json!(reason);
+    post_account_change(world, waba_id, "message_template_status_update", value);
+}
+
+/// `message_template_quality_update`, likewise.
+pub(crate) fn tell_template_quality(
+    world: &World,
+    waba_id: &str,
+    template: &Template,
+    before: &str,
+) {
+    let or_unknown = |quality: &str| match quality {
+        "" => json!("UNKNOWN"),
+        quality => json!(quality),
+    };
+    let mut value = about_template(template);
+    value["previous_quality_score"] = or_unknown(before);
+    value["new_quality_score"] = or_unknown(&template.quality);
+    post_account_change(world, waba_id, "message_template_quality_update", value);
+}
+
+fn about_template(template: &Template) -> Value {
+    let id: u64 = template.id.parse().unwrap_or_default();
+    json!({
+        "message_template_id": id,
+        "message_template_name": template.name,
+        // Meta writes en-US here and en_US in the API.
+        "message_template_language": template.language.replace('_', "-"),
+    })
+}
+
+/// News of an account go out once, whichever its numbers are.
+fn post_account_change(world: &World, waba_id: &str, field: &str, value: Value) {
     let number = {
         let state = world.lock();
         let number = state.meta_numbers.values().find(|n| n.waba_id == waba_id);
         number.cloned()
     };
-    let Some(number) = number else {
-        return;
-    };
-    let id: u64 = template.id.parse().unwrap_or_default();
-    let value = json!({
-        "event": status,
-        "message_template_id": id,
-        "message_template_name": template.name,
-        // Meta writes en-US here and en_US in the API.
-        "message_template_language": template.language.replace('_', "-"),
-        "message_template_category": template.category,
-        "reason": reason,
-    });
-    post_change(
-        world,
-        &number,
-        "",
-        "message_template_status_update",
-        "template",
-        None,
-        value,
-    );
+    if let Some(number) = number {
+        post_change(world, &number, "", field, "template", None, value);
+    }
 }
 
 /// A user id for somebody who moved to another number.

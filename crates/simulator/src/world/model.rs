@@ -56,6 +56,11 @@ pub struct Template {
     /// `POSITIONAL` or `NAMED`.
     #[serde(default = "default_parameter_format")]
     pub parameter_format: String,
+    /// `GREEN`, `YELLOW`, `RED`; `UNKNOWN` when empty.
+    #[serde(default)]
+    pub quality: String,
+    #[serde(default)]
+    pub rejected_reason: Option<String>,
 }
 
 fn default_category() -> String {

@@ -49,21 +49,48 @@ impl World {
         status: &str,
         reason: Option<&str>,
     ) -> Result<(), WorldError> {
-        let template = {
-            let mut state = self.lock();
-            let template = state
-                .templates
-                .get_mut(waba_id)
-                .and_then(|all| {
-                    all.iter_mut()
-                        .find(|t| t.name == name && t.language == language)
-                })
-                .ok_or(WorldError::UnknownTemplate)?;
+        let template = self.change_template(waba_id, name, language, |template| {
             template.status = status.to_owned();
-            template.clone()
-        };
+            template.rejected_reason = reason.map(str::to_owned);
+        })?;
         meta::tell_template_status(self, waba_id, &template, status, reason);
         Ok(())
+    }
+
+    /// Sets a template's quality (`GREEN`, `YELLOW`, `RED`) and sends `message_template_quality_update`.
+    pub fn set_template_quality(
+        &self,
+        waba_id: &str,
+        name: &str,
+        language: &str,
+        quality: &str,
+    ) -> Result<(), WorldError> {
+        let mut before = String::new();
+        let template = self.change_template(waba_id, name, language, |template| {
+            before = std::mem::replace(&mut template.quality, quality.to_owned());
+        })?;
+        meta::tell_template_quality(self, waba_id, &template, &before);
+        Ok(())
+    }
+
+    fn change_template(
+        &self,
+        waba_id: &str,
+        name: &str,
+        language: &str,
+        change: impl FnOnce(&mut Template),
+    ) -> Result<Template, WorldError> {
+        let mut state = self.lock();
+        let template = state
+            .templates
+            .get_mut(waba_id)
+            .and_then(|all| {
+                all.iter_mut()
+                    .find(|t| t.name == name && t.language == language)
+            })
+            .ok_or(WorldError::UnknownTemplate)?;
+        change(template);
+        Ok(template.clone())
     }
 
     /// Performs Meta's GET handshake against a number's webhook; an error says what the answer lacked.

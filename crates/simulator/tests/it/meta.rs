@@ -497,6 +497,49 @@ async fn a_created_template_is_approved_by_webhook_and_listed_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_one_time_password_gets_metas_own_text_and_quality_and_status_are_told_and_listed() {
+    let stage = Stage::new().await;
+    let url = stage.url(&format!("/v26.0/{WABA}/message_templates"));
+    let create = |body: &Value| answer(stage.http.post(&url).bearer_auth(TOKEN).json(body));
+    let mut body = json!({"name": "otp", "language": "en_US", "category": "AUTHENTICATION",
+        "components": [{"type": "BODY", "text": "my own words"}]});
+    assert_eq!(code(&create(&body).await), 100);
+    body["components"] = json!([{"type": "BODY", "add_security_recommendation": true},
+        {"type": "BUTTONS", "buttons": [{"type": "OTP", "otp_type": "COPY_CODE"}]}]);
+    let (status, _) = create(&body).await;
+    assert_eq!(status, 200);
+    stage.receiver.wait(1).await;
+    let (_, list) = answer(stage.http.get(format!("{url}?name=otp")).bearer_auth(TOKEN)).await;
+    let otp = &list["data"][0];
+    assert_eq!(
+        otp["components"][0]["text"],
+        "*{{1}}* is your verification code."
+    );
+    assert_eq!(otp["quality_score"]["score"], "UNKNOWN");
+
+    let world = &stage.world;
+    world
+        .set_template_quality(WABA, "otp", "en_US", "RED")
+        .expect("known");
+    let told = stage.receiver.wait(2).await[1].change();
+    assert_eq!(
+        (&told["previous_quality_score"], &told["new_quality_score"]),
+        (&json!("UNKNOWN"), &json!("RED"))
+    );
+    world
+        .set_template_status(WABA, "otp", "en_US", "REJECTED", Some("SCAM"))
+        .expect("known");
+    let (_, list) = answer(stage.http.get(format!("{url}?name=otp")).bearer_auth(TOKEN)).await;
+    assert_eq!(list["data"][0]["rejected_reason"], "SCAM");
+    assert_eq!(list["data"][0]["quality_score"]["score"], "RED");
+    assert!(
+        world
+            .set_template_quality(WABA, "none", "ar", "RED")
+            .is_err()
+    );
+}
+
+#[tokio::test]
 async fn an_echo_of_the_phone_app_arrives_as_ours_and_an_unread_message_skips_delivered() {
     let stage = Stage::new().await;
     let echo = BusinessEcho {

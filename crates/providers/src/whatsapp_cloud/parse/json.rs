@@ -70,19 +70,24 @@ impl<'a> Object<'a> {
 
     /// Seconds since 1970, as a text or a number. The epoch itself stands for "not said".
     pub fn time(&self, name: &str) -> DateTime<Utc> {
-        /// Anything later is milliseconds, which some fields use.
-        const YEAR_2286: i64 = 9_999_999_999;
-
-        let seconds = self.text(name).and_then(|text| text.parse::<i64>().ok());
-        let time = match seconds {
-            Some(seconds @ 0..=YEAR_2286) => DateTime::from_timestamp(seconds, 0),
-            Some(millis) if (0..=YEAR_2286 * 1000).contains(&millis) => {
-                DateTime::from_timestamp_millis(millis)
-            }
-            _ => None,
-        };
-        time.unwrap_or(DateTime::UNIX_EPOCH)
+        self.get(name).map_or(DateTime::UNIX_EPOCH, time_of)
     }
+}
+
+/// As [`Object::time`].
+pub(super) fn time_of(raw: &RawValue) -> DateTime<Utc> {
+    /// Anything later is milliseconds, which some fields use.
+    const YEAR_2286: i64 = 9_999_999_999;
+
+    let seconds = text_of(raw).and_then(|text| text.parse::<i64>().ok());
+    let time = match seconds {
+        Some(seconds @ 0..=YEAR_2286) => DateTime::from_timestamp(seconds, 0),
+        Some(millis) if (0..=YEAR_2286 * 1000).contains(&millis) => {
+            DateTime::from_timestamp_millis(millis)
+        }
+        _ => None,
+    };
+    time.unwrap_or(DateTime::UNIX_EPOCH)
 }
 
 /// Null only where the value is nested deeper than the JSON reader goes (128 levels).

@@ -9,6 +9,7 @@
 //! - [`people`]: who an event is about
 //! - [`messages`], [`content`], [`history`]: conversations
 //! - [`statuses`]: what became of our messages
+//! - [`templates`]: news about message templates
 //! - [`account`]: everything else
 
 mod account;
@@ -18,9 +19,11 @@ mod json;
 mod messages;
 mod people;
 mod statuses;
+mod templates;
 
 use std::borrow::Cow;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -49,6 +52,9 @@ struct Entry<'a> {
     /// The WABA.
     #[serde(borrow)]
     id: Option<&'a RawValue>,
+    /// When it happened, in seconds.
+    #[serde(borrow)]
+    time: Option<&'a RawValue>,
     #[serde(borrow)]
     changes: Option<Vec<Change<'a>>>,
 }
@@ -93,8 +99,9 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<RoutedEvent>, ParseError> {
     let mut events = Vec::new();
     for entry in entries {
         let waba_id = entry.id.and_then(text_of).filter(|id| is_graph_id(id));
+        let at = entry.time.map_or(DateTime::UNIX_EPOCH, json::time_of);
         for change in entry.changes.unwrap_or_default() {
-            read_change(&change, waba_id.as_deref(), &mut events);
+            read_change(&change, waba_id.as_deref(), at, &mut events);
         }
     }
     if events.len() > MAX_EVENTS {
@@ -103,7 +110,12 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<RoutedEvent>, ParseError> {
     Ok(events)
 }
 
-fn read_change(change: &Change<'_>, waba_id: Option<&str>, events: &mut Vec<RoutedEvent>) {
+fn read_change(
+    change: &Change<'_>,
+    waba_id: Option<&str>,
+    at: DateTime<Utc>,
+    events: &mut Vec<RoutedEvent>,
+) {
     let field = change.field.as_deref().unwrap_or("unknown");
     let mut out = Sink {
         routes: Vec::with_capacity(1),
@@ -149,6 +161,9 @@ fn read_change(change: &Change<'_>, waba_id: Option<&str>, events: &mut Vec<Rout
         "user_preferences" => account::preferences(&value, &mut out),
         "user_id_update" => account::user_ids(&value, &mut out),
         "account_update" => account::update(&value, &mut out),
+        field if templates::FIELDS.contains(&field) => {
+            templates::update(field, &value, at, &mut out);
+        }
         _ => out.notice(field, false, value.to_value()),
     }
 }

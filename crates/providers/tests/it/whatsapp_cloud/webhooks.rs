@@ -207,7 +207,7 @@ pub fn cases() -> Vec<WebhookCase> {
         case!(
             "account",
             [
-                r#"notice message_template_status_update {event:"APPROVED",message_template_id:1689556908129832,message_template_language:"en-US",message_template_name:"order_confirmation",reason:null}"#,
+                "template 1689556908129832 order_confirmation en_US at 0 status APPROVED category - reason -",
                 r#"notice account_update pauses {ban_info:{waba_ban_date:"April 17, 2025",waba_ban_state:"DISABLE"},event:"DISABLED_UPDATE"}"#,
                 r#"notice account_update {ban_info:{waba_ban_date:"April 18, 2025",waba_ban_state:"REINSTATE"},event:"DISABLED_UPDATE"}"#,
                 r#"notice account_update pauses {event:"ACCOUNT_RESTRICTION",restriction_info:[{expiration:1641848400,restriction_type:"RESTRICTED_BIZ_INITIATED_MESSAGING"}]}"#,
@@ -264,6 +264,22 @@ pub fn cases() -> Vec<WebhookCase> {
                 r#"message wamid.h4 from phone:+16505551234,bsuid:US.13491208655302741918 (Sheena Nelson) at 1738796548 unsupported {raw:{from:"16505551234",history_context:{status:"PENDING"},id:"wamid.h4",timestamp:"1738796548",type:"media_placeholder"},type:"media_placeholder"}"#,
                 r#"notice malformed {part:"message",raw:"rubbish"}"#,
                 r#"notice errors {error:{code:2593109,error_data:{details:"History sharing is turned off by the business"},message:"History sync is turned off",title:"History sync is turned off by the business from the WhatsApp Business App"},field:"history"}"#,
+            ]
+        ),
+        case!(
+            "templates",
+            [
+                "template 1689556908129832 order_confirmation en_US at 1749416383 status APPROVED category UTILITY reason -",
+                "template 1689556908129833 قالب ar at 1749416383 status REJECTED category - reason INVALID_FORMAT alarming",
+                "template 1689556908129832 order_confirmation en_US at 1749416383 status PAUSED category - reason Paused until tomorrow alarming",
+                "template 1689556908129832 order_confirmation en_US at 1749416383 status - category - reason - alarming",
+                "template 1689556908129832 order_confirmation en_US at 1749416383 status APPROVED category - reason -",
+                "template 1689556908129832 order_confirmation en_US at 1749416383 quality YELLOW",
+                "template 1689556908129832 order_confirmation en_US at 1749416383 category MARKETING announced -",
+                "template 1689556908129832 order_confirmation en_US at 1749416383 category UTILITY announced MARKETING",
+                r#"template 1689556908129832 order_confirmation en_US at 1749416383 texts [{format:"TEXT",text:"Ready",type:"HEADER"},{text:"Hi {{1}}, it is ready",type:"BODY"},{text:"The shop",type:"FOOTER"},{buttons:[{text:"Track",type:"URL",url:"https://example.com/{{1}}"}],type:"BUTTONS"}]"#,
+                r#"notice message_template_status_update {event:"APPROVED",reason:null}"#,
+                "template - order_confirmation pt_BR at 0 status DELETED category - reason -",
             ]
         ),
         case!("empty", []),

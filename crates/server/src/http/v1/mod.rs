@@ -11,9 +11,11 @@ pub mod media;
 pub mod messages;
 pub mod notification_queue;
 pub mod notifications;
+pub mod provider_templates;
 pub mod reports;
 pub mod scheduled_messages;
 pub mod settings;
+pub mod template_mappings;
 pub mod templates;
 pub mod webhook_events;
 
@@ -74,6 +76,8 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(changes::router())
         .merge(media::router())
         .merge(templates::router())
+        .merge(provider_templates::router())
+        .merge(template_mappings::router())
         .merge(notifications::router())
         .merge(notification_queue::router())
         .merge(bulk_jobs::router())

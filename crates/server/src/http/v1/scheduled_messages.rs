@@ -366,7 +366,16 @@ async fn check(
         return Err(ApiError::invalid("content", "holds a NUL character"));
     }
     let (content, template) = (fields.content.as_ref(), fields.template_id);
-    content_of(state, caller, channel, content, template, &fields.variables).await?;
+    content_of(
+        state,
+        caller,
+        channel,
+        None,
+        content,
+        template,
+        &fields.variables,
+    )
+    .await?;
     Ok(())
 }
 

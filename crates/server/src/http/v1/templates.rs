@@ -1,5 +1,7 @@
 //! `/v1/templates`: texts with `{{variables}}`, the tenant's own and the system's.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
@@ -11,7 +13,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use wasel_db::templates::{self, Filter, Template, TemplateFields, UNIQUE_NAME};
 use wasel_domain::email::MAX_SUBJECT_CHARS;
-use wasel_domain::template::{TemplateError, TemplateTexts, is_line_break};
+use wasel_domain::template::{
+    MAX_NAME as MAX_VARIABLE, TemplateError, TemplateTexts, is_line_break,
+};
 
 use super::conversations::present;
 use super::{Page, cursor, limit_of, page_of};
@@ -63,6 +67,8 @@ pub struct TemplateView {
     pub email_html: Option<String>,
     /// At Twilio: the approved content that says the same.
     pub twilio_content_sid: Option<String>,
+    /// Which variable of ours fills which of that content's; `null`: they have the same names.
+    pub twilio_variables: Option<BTreeMap<String, String>>,
     pub is_active: bool,
     /// Everybody's to use and nobody's to change.
     pub is_system: bool,
@@ -89,6 +95,7 @@ impl From<Template> for TemplateView {
             email_subject: fields.email_subject,
             email_html: fields.email_html,
             twilio_content_sid: fields.twilio_content_sid,
+            twilio_variables: fields.twilio_variables.map(|json| json.0),
             is_active: fields.is_active,
             is_system: template.is_system,
             usage_count: template.usage_count,
@@ -174,6 +181,9 @@ pub struct CreateTemplateRequest {
     pub email_html: Option<String>,
     /// `HX` and 32 hexadecimal digits.
     pub twilio_content_sid: Option<String>,
+    /// Which variable of ours fills which of that content's; the same names if left out.
+    #[schema(example = json!({"1": "customer_name"}))]
+    pub twilio_variables: Option<BTreeMap<String, String>>,
     /// `true` if left out.
     pub is_active: Option<bool>,
 }
@@ -203,6 +213,7 @@ async fn create(
             email_subject: request.email_subject,
             email_html: request.email_html,
             twilio_content_sid: request.twilio_content_sid,
+            twilio_variables: request.twilio_variables.map(Into::into),
             is_active: request.is_active.unwrap_or(true),
         },
         given,
@@ -258,6 +269,9 @@ pub struct UpdateTemplateRequest {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     twilio_content_sid: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    twilio_variables: Option<Option<BTreeMap<String, String>>>,
     is_active: Option<bool>,
 }
 
@@ -274,6 +288,10 @@ impl UpdateTemplateRequest {
             email_subject: self.email_subject.unwrap_or(old.email_subject),
             email_html: self.email_html.unwrap_or(old.email_html),
             twilio_content_sid: self.twilio_content_sid.unwrap_or(old.twilio_content_sid),
+            twilio_variables: match self.twilio_variables {
+                Some(given) => given.map(Into::into),
+                None => old.twilio_variables,
+            },
             is_active: self.is_active.unwrap_or(old.is_active),
         }
     }
@@ -481,7 +499,36 @@ fn checked(
         }
     }
     fields.variables = used.into();
+    check_twilio_variables(&fields)?;
     Ok(fields)
+}
+
+/// Twilio fills what the content calls `1`, `2` … or by names: each by a variable of the text, no number left out.
+fn check_twilio_variables(fields: &TemplateFields) -> Result<(), ApiError> {
+    const FIELD: &str = "twilio_variables";
+    let Some(map) = fields.twilio_variables.as_ref().map(|json| &json.0) else {
+        return Ok(());
+    };
+    if fields.twilio_content_sid.is_none() {
+        return Err(ApiError::invalid(FIELD, "goes with twilio_content_sid"));
+    }
+    for (name, variable) in map {
+        let field = format!("{FIELD}.{name}");
+        if name.trim().is_empty() || name.chars().count() > MAX_VARIABLE || name.contains('\0') {
+            let message = format!("must have names of 1 to {MAX_VARIABLE} characters");
+            return Err(ApiError::invalid(FIELD, message));
+        }
+        if !fields.variables.contains(variable) {
+            let message = format!("`{variable}` is not a variable of the template");
+            return Err(ApiError::invalid(field, message));
+        }
+    }
+    let numbers: BTreeSet<usize> = map.keys().filter_map(|name| name.parse().ok()).collect();
+    let left_out = (1..=numbers.len()).find(|number| !numbers.contains(number));
+    if let Some(number) = left_out {
+        return Err(ApiError::invalid(format!("{FIELD}.{number}"), "is missing"));
+    }
+    Ok(())
 }
 
 fn check_length(field: &str, text: &str, min: usize, max: usize) -> Result<(), ApiError> {

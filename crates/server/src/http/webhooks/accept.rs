@@ -213,7 +213,10 @@ async fn sort(
         return Ok(());
     };
     // News about an account concern all its numbers; anything else has one owner.
-    if matches!(event.event, ProviderEvent::Notice(_)) {
+    if matches!(
+        event.event,
+        ProviderEvent::Notice(_) | ProviderEvent::Template(_)
+    ) {
         for sibling in signed.filter(|sibling| sibling.org_id == channel.org_id) {
             sorted.give(sibling, event.event.clone());
         }
