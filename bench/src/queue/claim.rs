@@ -1,7 +1,6 @@
 //! What a claim costs with few and with many rows waiting, and while a snapshot held elsewhere keeps dead rows from being
 //! cleaned away. The server's own statements, on its own schema, in a database of their own; nothing is sent.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -361,6 +360,8 @@ pub fn fitting(size: u64, directory: &std::path::Path) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     #[test]

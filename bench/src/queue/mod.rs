@@ -138,6 +138,21 @@ async fn measure(
     if args.parts.contains(&Part::Claim) {
         sizes = measure_claims(args, directory, &stage, &mut figures).await?;
     }
+    if args.parts.iter().any(|part| *part != Part::Claim) {
+        measure_sends(args, &mut stage, &mut figures).await?;
+    }
+    figures.print();
+    print_bars(args, &sizes, &figures);
+    tokio::time::sleep(Duration::from_secs(args.hold)).await;
+    let wrong = figures.highest("wrong");
+    if wrong > 0.0 {
+        bail!("what the provider got is not what was to be sent: {wrong} messages");
+    }
+    Ok(())
+}
+
+/// Drain and fairness.
+async fn measure_sends(args: &Args, stage: &mut Stage, figures: &mut Figures) -> Result<()> {
     let (campaigner, tenants) = match stage.tenants.split_last() {
         Some((last, others)) => (*last, others.to_vec()),
         None => bail!("no tenants"),
@@ -147,36 +162,28 @@ async fn measure(
         let options = stage.database("bench_row").await?;
         // More than it can send.
         let count = u64::from(args.rounds) * args.seconds * LOOPS.len() as u64 * 3_000;
-        let mut baseline =
-            row_at_a_time::Baseline::new(options, &mut stage, &tenants, count).await?;
+        let mut baseline = row_at_a_time::Baseline::new(options, stage, &tenants, count).await?;
         for _ in 0..args.rounds {
-            drain::run(&mut stage, &tenants, args.messages, "drain", &mut figures).await?;
+            drain::run(stage, &tenants, args.messages, "drain", figures).await?;
             for loops in LOOPS {
                 let length = Duration::from_secs(args.seconds);
                 baseline
-                    .run(&stage, &tenants, loops, length, &mut figures)
+                    .run(stage, &tenants, loops, length, figures)
                     .await?;
             }
         }
     } else if args.parts.contains(&Part::Fair) {
         // So that the tenant of the one-offs has conversations.
         let few = u64::from(args.tenants);
-        drain::run(&mut stage, &tenants, few, "few", &mut figures).await?;
+        drain::run(stage, &tenants, few, "few", figures).await?;
     }
     if args.parts.contains(&Part::Fair) {
-        fair::fill(&mut stage, campaigner, args.pending).await?;
-        fair::run(&mut stage, campaigner, tenants[0], &mut figures).await?;
+        fair::fill(stage, campaigner, args.pending).await?;
+        fair::run(stage, campaigner, tenants[0], figures).await?;
         if args.parts.contains(&Part::Drain) {
             let name = "drain_behind";
-            drain::run(&mut stage, &tenants, args.messages, name, &mut figures).await?;
+            drain::run(stage, &tenants, args.messages, name, figures).await?;
         }
-    }
-    figures.print();
-    print_bars(args, &sizes, &figures);
-    tokio::time::sleep(Duration::from_secs(args.hold)).await;
-    let wrong = figures.highest("wrong");
-    if wrong > 0.0 {
-        bail!("what the provider got is not what was to be sent: {wrong} messages");
     }
     Ok(())
 }

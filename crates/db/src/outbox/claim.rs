@@ -121,10 +121,7 @@ pub async fn lock_next(
     lease: Duration,
     wants: &[Want],
 ) -> Result<Vec<Leased>> {
-    // The planner knows neither the counts nor how the lanes fill: it must not read a whole table to join a few rows.
-    (&mut **tx)
-        .execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
-        .await?;
+    (&mut **tx).execute(super::BY_INDEX).await?;
     let total: usize = wants
         .iter()
         .map(|want| usize::try_from(want.count).unwrap_or(0))

@@ -21,6 +21,10 @@ use serde_json::Value;
 use sqlx::FromRow;
 use uuid::Uuid;
 
+/// For statements that join a few rows with whole tables by their indexes. The planner knows neither how many rows come
+/// nor how the tables fill, and must not read one whole.
+const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
 /// A message a worker has taken to send now.
 #[derive(Clone, Debug, FromRow)]
 pub struct Claimed {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 use uuid::Uuid;
 
 use super::{Claimed, Failure, Next};
@@ -118,6 +118,7 @@ impl<'a> Columns<'a> {
 /// Two messages with one provider id in one channel are refused by a constraint: record such a batch one by one.
 pub async fn record(tx: &mut SystemTx, ended: &[Ended<'_>]) -> Result<()> {
     let columns = Columns::of(ended);
+    (&mut **tx).execute(super::BY_INDEX).await?;
     lock_messages(tx, &columns.orgs, &columns.messages).await?;
     settle(tx, &columns).await?;
     delete_echoes(tx, &columns).await?;
