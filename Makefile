@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help demo test lint fmt bench-ingest bench-import clean-demo setup
+.PHONY: help demo test lint fmt bench-ingest bench-import bench-queue bench-bulk clean-demo setup
 
 # rustup puts itself here; a shell that was open before does not look there.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -31,6 +31,12 @@ bench-ingest: setup ## measures how many webhooks a second are stored
 
 bench-import: setup ## measures how many old rows a second are moved in
 	cargo run --release -p wasel-bench -- import
+
+bench-queue: setup ## measures how fast and how evenly messages leave
+	cargo run --release -p wasel-bench -- queue
+
+bench-bulk: setup ## measures a bulk job, with the server killed on the way
+	cargo run --release -p wasel-bench -- bulk
 
 clean-demo: ## removes the data of the demo
 	rm -rf wasel-demo-data

@@ -112,6 +112,11 @@ impl Server {
         Ok(server)
     }
 
+    /// Ends it as a crash would.
+    pub async fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
     /// Asks it to end, then makes it end.
     pub async fn stop(&mut self) -> Result<()> {
         if self.child.try_wait()?.is_some() {

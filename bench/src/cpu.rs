@@ -77,7 +77,7 @@ fn stat(pid: u32) -> Result<Stat> {
 }
 
 /// User and system time of all threads of a process.
-fn of_process(pid: u32) -> Result<u64> {
+pub fn of_process(pid: u32) -> Result<u64> {
     Ok(stat(pid)?.own * TICK_US)
 }
 

@@ -261,12 +261,12 @@ impl Sender for Http {
     }
 }
 
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+pub fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
 /// Status and content length.
-fn parse_head(head: &[u8]) -> Result<(u16, usize)> {
+pub fn parse_head(head: &[u8]) -> Result<(u16, usize)> {
     let head = std::str::from_utf8(head)?;
     let mut lines = head.split("\r\n");
     let status = lines

@@ -6,6 +6,7 @@ mod cpu;
 mod import;
 mod ingest;
 mod load;
+mod queue;
 mod raw_group;
 mod report;
 mod verify;
@@ -28,6 +29,10 @@ enum Command {
     Ingest(ingest::Args),
     /// Old tables in: `wasel import` against a plain COPY.
     Import(import::Args),
+    /// Messages out: claims, sends against a row-at-a-time worker, and fairness.
+    Queue(queue::Args),
+    /// A bulk job at a number's rate, with the server killed on the way.
+    Bulk(queue::bulk::Args),
     /// The server of the baseline; `ingest` starts it.
     #[command(hide = true)]
     BaselineTx(baseline_tx::Args),
@@ -42,6 +47,8 @@ fn main() -> Result<()> {
             match command {
                 Command::Ingest(args) => ingest::run(args).await,
                 Command::Import(args) => import::run(args).await,
+                Command::Queue(args) => queue::run(args).await,
+                Command::Bulk(args) => queue::bulk::run(args).await,
                 Command::BaselineTx(args) => baseline_tx::run(args).await,
             }
         })

@@ -175,14 +175,24 @@ pub async fn find_thread(
     Ok((subject, ids))
 }
 
-/// A message's timeline, oldest first.
+/// A message's timeline, oldest first. When an attempt began is told by the attempt itself; it has an event of its own
+/// only where it was written down before its end.
 pub async fn list_events(
     connection: &mut PgConnection,
     org: OrgId,
     message: MessageId,
 ) -> Result<Vec<MessageEvent>> {
     Ok(sqlx::query_as(
-        "SELECT * FROM message_events WHERE org_id = $1 AND message_id = $2 ORDER BY at, wasel.status_rank(event), id",
+        "SELECT * FROM (
+             SELECT id, attempt_id, event, at, recorded_at, detail FROM message_events WHERE org_id = $1 AND message_id = $2
+             UNION ALL
+             SELECT a.id, a.id, 'sending', a.created_at, a.created_at, NULL FROM message_attempts a
+             WHERE a.org_id = $1 AND a.message_id = $2
+               -- An attempt that stands for somebody else's sending has the message's id.
+               AND a.id <> a.message_id AND NOT EXISTS (
+                 SELECT FROM message_events e WHERE e.org_id = a.org_id AND e.message_id = a.message_id
+                     AND e.attempt_id = a.id AND e.event = 'sending')
+         ) e ORDER BY at, wasel.status_rank(event), id",
     )
     .bind(org.0)
     .bind(message.0)

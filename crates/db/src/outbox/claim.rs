@@ -68,24 +68,6 @@ pub struct Held<'a> {
     pub until: DateTime<Utc>,
 }
 
-/// The lanes that have ready rows: one index probe each.
-pub async fn list_lanes(connection: &mut PgConnection) -> Result<Vec<Lane>> {
-    Ok(sqlx::query_as(
-        "WITH RECURSIVE lanes AS (
-             (SELECT org_id, channel_id, lane FROM outbox WHERE due_at IS NULL AND leased_until IS NULL
-              ORDER BY org_id, channel_id, lane LIMIT 1)
-             UNION ALL
-             SELECT next.* FROM lanes l CROSS JOIN LATERAL (
-                 SELECT o.org_id, o.channel_id, o.lane FROM outbox o WHERE o.due_at IS NULL AND o.leased_until IS NULL
-                     AND (o.org_id, o.channel_id, o.lane) > (l.org_id, l.channel_id, l.lane)
-                 ORDER BY o.org_id, o.channel_id, o.lane LIMIT 1) next
-         )
-         SELECT org_id, channel_id, lane FROM lanes",
-    )
-    .fetch_all(connection)
-    .await?)
-}
-
 /// Those of `lanes` whose bulk job is not running.
 pub async fn list_resting(connection: &mut PgConnection, lanes: &[Lane]) -> Result<HashSet<Lane>> {
     let jobs: Vec<&Lane> = lanes.iter().filter(|lane| !lane.lane.is_nil()).collect();
@@ -139,10 +121,7 @@ pub async fn lock_next(
     lease: Duration,
     wants: &[Want],
 ) -> Result<Vec<Leased>> {
-    // The planner knows neither the counts nor how the lanes fill: it must not read a whole table to join a few rows.
-    (&mut **tx)
-        .execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
-        .await?;
+    (&mut **tx).execute(super::BY_INDEX).await?;
     let total: usize = wants
         .iter()
         .map(|want| usize::try_from(want.count).unwrap_or(0))

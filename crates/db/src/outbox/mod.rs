@@ -1,6 +1,7 @@
 //! What is to be sent. A row is a message's place in the queue; it goes when the provider has the message.
 //!
 //! - [`claim`]: taking rows, lane by lane, under a lease
+//! - [`lanes`]: which lanes there are, and from where each is read on
 //! - [`record`]: writing down how sends ended, many at once
 //! - [`recover`]: what a dead process left behind
 //!
@@ -9,6 +10,7 @@
 //! alone and waits for nobody.
 
 pub mod claim;
+pub mod lanes;
 pub mod record;
 pub mod recover;
 
@@ -18,6 +20,10 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::FromRow;
 use uuid::Uuid;
+
+/// For statements that join a few rows with whole tables by their indexes. The planner knows neither how many rows come
+/// nor how the tables fill, and must not read one whole.
+const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 
 /// A message a worker has taken to send now.
 #[derive(Clone, Debug, FromRow)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 use uuid::Uuid;
 
 use super::{Claimed, Failure, Next};
@@ -118,15 +118,16 @@ impl<'a> Columns<'a> {
 /// Two messages with one provider id in one channel are refused by a constraint: record such a batch one by one.
 pub async fn record(tx: &mut SystemTx, ended: &[Ended<'_>]) -> Result<()> {
     let columns = Columns::of(ended);
+    (&mut **tx).execute(super::BY_INDEX).await?;
     lock_messages(tx, &columns.orgs, &columns.messages).await?;
     settle(tx, &columns).await?;
     delete_echoes(tx, &columns).await?;
     sqlx::query(
         "WITH ended AS MATERIALIZED (
              SELECT e.* FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::timestamptz[], $7::text[],
-                 $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::jsonb[], $14::uuid[], $15::uuid[])
+                 $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::jsonb[], $14::uuid[])
                  AS e(org_id, message_id, channel_id, attempt_id, number, claimed_at, provider_message_id, attempt_status,
-                 message_status, event, error_code, error_message, detail, sending_id, event_id)
+                 message_status, event, error_code, error_message, detail, event_id)
              -- Settled by a callback while the answer was on its way.
              WHERE e.event = 'accepted' OR EXISTS (SELECT FROM outbox o
                  WHERE o.org_id = e.org_id AND o.message_id = e.message_id AND o.attempt_id = e.attempt_id)
@@ -143,9 +144,8 @@ pub async fn record(tx: &mut SystemTx, ended: &[Ended<'_>]) -> Result<()> {
                  status = CASE WHEN wasel.status_rank(excluded.status) > wasel.status_rank(t.status)
                      THEN excluded.status ELSE t.status END
          ), event AS (
+             -- That it was being sent the attempt tells (messages::list_events).
              INSERT INTO message_events (org_id, id, message_id, attempt_id, event, at, detail)
-             SELECT org_id, sending_id, message_id, attempt_id, 'sending', claimed_at, NULL FROM ended
-             UNION ALL
              SELECT org_id, event_id, message_id, attempt_id, event, clock_timestamp(), detail FROM ended
              ON CONFLICT (org_id, message_id, attempt_id, event) WHERE attempt_id IS NOT NULL DO NOTHING
          )
@@ -177,7 +177,6 @@ pub async fn record(tx: &mut SystemTx, ended: &[Ended<'_>]) -> Result<()> {
     .bind(&columns.codes)
     .bind(&columns.words)
     .bind(&columns.details)
-    .bind(ids(ended.len()))
     .bind(ids(ended.len()))
     .execute(&mut **tx)
     .await?;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use uuid::Uuid;
 use wasel_db::SystemTx;
-use wasel_db::outbox::claim::{self, Cursor, Lane, Leased, Want};
+use wasel_db::outbox::claim::{self, Lane, Leased, Want};
+use wasel_db::outbox::lanes::LaneReader;
 use wasel_db::pace::{self, ChannelPace};
 use wasel_domain::OrgId;
 
@@ -32,7 +33,6 @@ const QUARTERS_FOR_ONE: usize = 3;
 
 #[derive(Debug)]
 struct LaneState {
-    cursor: Cursor,
     /// The last claim found fewer rows than it asked for.
     drained: bool,
 }
@@ -68,6 +68,7 @@ pub struct Landing {
 #[derive(Debug, Default)]
 pub struct Lanes {
     lanes: BTreeMap<Lane, LaneState>,
+    reader: LaneReader,
     channels: HashMap<Uuid, ChannelState>,
     under_way: HashMap<Uuid, usize>,
     places: usize,
@@ -97,9 +98,10 @@ impl Lanes {
             .is_none_or(|at| at.elapsed() >= FRESH_WHEN_IDLE)
     }
 
-    /// What was read is not believed any more.
+    /// What was read is not believed any more: rows came to lie before the places reached.
     pub fn expire(&mut self) {
         self.read_at = None;
+        self.reader.look_behind();
     }
 
     /// Whether a waiting row has become due.
@@ -115,7 +117,7 @@ impl Lanes {
         registry: &Registry,
     ) -> wasel_db::Result<()> {
         let now = Instant::now();
-        let found = claim::list_lanes(tx).await?;
+        let found = self.reader.read(tx).await?;
         let mut ids: Vec<Uuid> = found.iter().map(|lane| lane.channel_id).collect();
         ids.dedup();
         let paces: HashMap<Uuid, ChannelPace> = pace::list(tx, &ids)
@@ -143,13 +145,7 @@ impl Lanes {
         self.lanes = found
             .into_iter()
             .filter(|lane| !paused.contains(lane))
-            .map(|lane| {
-                let state = LaneState {
-                    cursor: Cursor::START,
-                    drained: false,
-                };
-                (lane, state)
-            })
+            .map(|lane| (lane, LaneState { drained: false }))
             .collect();
         self.channels
             .retain(|id, state| ids.contains(id) || !state.window.is_idle(now));
@@ -225,10 +221,7 @@ impl Lanes {
             .map(|(lane, count)| Want {
                 lane,
                 count,
-                after: self
-                    .lanes
-                    .get(&lane)
-                    .map_or(Cursor::START, |state| state.cursor),
+                after: self.reader.cursor(lane),
             })
             .collect()
     }
@@ -243,13 +236,8 @@ impl Lanes {
                 lane: row.lane,
             };
             *counts.entry(lane).or_default() += 1;
-            if let Some(state) = self.lanes.get_mut(&lane) {
-                state.cursor = Cursor {
-                    priority: row.priority,
-                    message_id: row.message_id,
-                };
-            }
         }
+        self.reader.took(rows);
         for want in wants {
             if counts.get(&want.lane).copied().unwrap_or(0) < want.count
                 && let Some(state) = self.lanes.get_mut(&want.lane)
@@ -401,13 +389,7 @@ mod tests {
         let now = Instant::now();
         let mut lanes = Lanes::new(places);
         for lane in of {
-            lanes.lanes.insert(
-                *lane,
-                LaneState {
-                    cursor: Cursor::START,
-                    drained: false,
-                },
-            );
+            lanes.lanes.insert(*lane, LaneState { drained: false });
             lanes
                 .channels
                 .entry(lane.channel_id)

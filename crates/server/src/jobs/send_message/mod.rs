@@ -136,6 +136,7 @@ impl SendMessage {
         let places = free.len().min(CLAIM);
         let mut wants = lanes.choose(places);
         if wants.is_empty() && lanes.is_stale_when_idle() {
+            lanes.expire();
             lanes.refresh(&mut tx, &self.state.registry).await?;
             wants = lanes.choose(places);
         }
