@@ -66,13 +66,6 @@ RETURNS TABLE (update_id uuid, outcome text)
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    -- An attempt is written down when it ends; a callback may come sooner.
-    INSERT INTO message_attempts (org_id, id, message_id, channel_id, status, created_at)
-    SELECT o.org_id, o.attempt_id, o.message_id, o.channel_id, 'sending', coalesce(o.claimed_at, now())
-    FROM unnest(orgs, channels, attempt_ids) AS e(org_id, channel_id, attempt_id)
-    JOIN outbox o ON o.org_id = e.org_id AND o.attempt_id = e.attempt_id AND o.channel_id = e.channel_id
-    WHERE o.leased_until IS NOT NULL
-    ON CONFLICT DO NOTHING;
     -- A message without an attempt of ours (imported, logged by somebody's SQL) gets one when it is first spoken of.
     -- Whoever logged it may not have known which of several numbers sent it: any channel of the same kind will do.
     INSERT INTO message_attempts (org_id, id, message_id, channel_id, provider_message_id, status, created_at, accepted_at)
@@ -98,8 +91,18 @@ BEGIN
             AND t.provider_message_id = e.provider_message_id
         UNION
         SELECT t.org_id, t.message_id FROM unnest(orgs, attempt_ids) AS e(org_id, id)
-        JOIN message_attempts t ON t.org_id = e.org_id AND t.id = e.id)
+        JOIN message_attempts t ON t.org_id = e.org_id AND t.id = e.id
+        UNION
+        SELECT o.org_id, o.message_id FROM unnest(orgs, attempt_ids) AS e(org_id, attempt_id)
+        JOIN outbox o ON o.org_id = e.org_id AND o.attempt_id = e.attempt_id WHERE o.leased_until IS NOT NULL)
     ORDER BY m.org_id, m.id FOR NO KEY UPDATE;
+    -- An attempt is written down when it ends; a callback may come sooner.
+    INSERT INTO message_attempts (org_id, id, message_id, channel_id, status, created_at)
+    SELECT o.org_id, o.attempt_id, o.message_id, o.channel_id, 'sending', coalesce(o.claimed_at, now())
+    FROM unnest(orgs, channels, attempt_ids) AS e(org_id, channel_id, attempt_id)
+    JOIN outbox o ON o.org_id = e.org_id AND o.attempt_id = e.attempt_id AND o.channel_id = e.channel_id
+    WHERE o.leased_until IS NOT NULL
+    ON CONFLICT DO NOTHING;
     RETURN QUERY
     WITH event AS (
         SELECT e.*, a.attempt, a.message_id

@@ -5,6 +5,10 @@ SET search_path = public;
 -- Per tenant and priority, the next one due: a claim looks at the front of these only, however many wait behind.
 CREATE INDEX IF NOT EXISTS notification_queue_next ON notification_queue (org_id, priority, scheduled_for, id)
     WHERE status = 'pending';
+-- Postgres knows `-infinity`, which no clock of ours can read.
+ALTER TABLE notification_queue DROP CONSTRAINT IF EXISTS notification_queue_times;
+ALTER TABLE notification_queue ADD CONSTRAINT notification_queue_times
+    CHECK (scheduled_for BETWEEN '1970-01-01' AND '2200-01-01') NOT VALID;
 CREATE INDEX IF NOT EXISTS notification_queue_recent ON notification_queue (org_id, created_at DESC, id DESC);
 -- Normally empty: our own rows become `processing` together with their message.
 CREATE INDEX IF NOT EXISTS notification_queue_stray ON notification_queue (org_id, id)

@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS bulk_jobs (
     priority      smallint    NOT NULL DEFAULT 7 CHECK (priority BETWEEN 1 AND 10),
     status        text        NOT NULL DEFAULT 'draft' CHECK (status IN ('draft', 'running', 'paused', 'completed', 'cancelled', 'failed')),
     -- A running job sends nothing before.
-    scheduled_for timestamptz,
+    scheduled_for timestamptz CHECK (scheduled_for BETWEEN '2000-01-01' AND '2200-01-01'),
     -- As the list of recipients was read.
     total         int         NOT NULL DEFAULT 0,
     valid         int         NOT NULL DEFAULT 0,
@@ -93,12 +93,12 @@ CREATE TABLE IF NOT EXISTS scheduled_messages (
     category        text        NOT NULL DEFAULT 'service' CHECK (category IN ('service', 'utility', 'marketing', 'authentication')),
     priority        smallint    NOT NULL DEFAULT 5 CHECK (priority BETWEEN 1 AND 10),
     -- The next time it goes.
-    scheduled_for   timestamptz NOT NULL,
+    scheduled_for   timestamptz NOT NULL CHECK (scheduled_for BETWEEN '2000-01-01' AND '2200-01-01'),
     -- IANA name; recurrence is by its clock.
     timezone        text        NOT NULL DEFAULT 'UTC',
     -- A cron expression of five fields; NULL: once.
     recurrence      text,
-    ends_at         timestamptz,
+    ends_at         timestamptz CHECK (ends_at BETWEEN '2000-01-01' AND '2200-01-01'),
     max_runs        int         CHECK (max_runs > 0),
     -- Later than this it is not sent any more.
     late_limit      interval    NOT NULL DEFAULT '24 hours' CHECK (late_limit >= interval '0'),

@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS automations (
     -- IANA; NULL: the organisation's.
     timezone          text,
     -- NULL: to be computed.
-    next_run_at       timestamptz,
+    next_run_at       timestamptz CHECK (next_run_at BETWEEN '2000-01-01' AND '2200-01-01'),
     last_run_at       timestamptz,
     last_run_status   text        CHECK (last_run_status IN ('ok', 'error')),
     last_error        text,
@@ -445,8 +445,8 @@ END $$;
 -- ---------------------------------------------------------------------------------------------------------------
 -- Rows that come.
 
--- Notes down a run that an event brought about. It never waits for the rule's row: another transaction that has it
--- notes the same down, and the history has every run.
+-- Notes down a run that an event brought about. The history has every run; where another transaction has the rule's row
+-- it is not waited for to note the same there. (A rule being deleted is waited for: the history refers to it.)
 CREATE OR REPLACE FUNCTION wasel.note_event_run(rule public.automations, queued int, reason text, failure text)
 RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO public.automation_runs (org_id, automation_id, cause, queued_count, skipped_count, skipped_reason, error)
@@ -475,6 +475,7 @@ DECLARE
     holds     boolean;
     note      record;
     message   uuid;
+    failure   text;
 BEGIN
     SELECT s.schema_name, s.relation_name, s.org_column, s.only_org INTO source
     FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
@@ -520,7 +521,13 @@ BEGIN
                 note.recipient_email, rule.template_id, note.message_data, rule.priority);
             PERFORM wasel.note_event_run(rule, 1, NULL, NULL);
         EXCEPTION WHEN OTHERS THEN
-            PERFORM wasel.note_event_run(rule, 0, NULL, SQLERRM);
+            failure := SQLERRM;
+            -- The rule may be going this moment; what the other rules did must stay.
+            BEGIN
+                PERFORM wasel.note_event_run(rule, 0, NULL, failure);
+            EXCEPTION WHEN OTHERS THEN
+                RAISE WARNING 'automation % on % did not run: %', rule.id, TG_RELID::regclass, failure;
+            END;
         END;
     END LOOP;
     RETURN NULL;

@@ -259,9 +259,26 @@ pub async fn advance(
     .await?)
 }
 
+/// Stops a running job for a reason that is not its recipients': they stay pending.
+pub async fn pause(tx: &mut SystemTx, org: OrgId, id: Uuid, reason: &str) -> Result<()> {
+    advance(tx, org, id, Step::Pause, Some(reason)).await?;
+    Ok(())
+}
+
 /// Takes back what a cancelled job has not sent: its messages that no sender holds, and everybody still pending. What a
 /// sender holds this moment, or may have sent, is left; so call it again until the job is finished.
 pub async fn sweep_cancelled(connection: &mut PgConnection, org: OrgId, id: Uuid) -> Result<u64> {
+    // Messages before outbox rows, in one order: see `outbox`.
+    sqlx::query(
+        "SELECT FROM messages m WHERE m.org_id = $1 AND m.id IN (
+             SELECT message_id FROM outbox WHERE org_id = $1 AND lane = $2 AND lane <> '00000000-0000-0000-0000-000000000000'
+               AND leased_until IS NULL AND unknown_since IS NULL)
+         ORDER BY m.id FOR NO KEY UPDATE",
+    )
+    .bind(org.0)
+    .bind(id)
+    .execute(&mut *connection)
+    .await?;
     let messages = sqlx::query(
         "WITH gone AS (
              DELETE FROM outbox WHERE org_id = $1 AND lane = $2 AND lane <> '00000000-0000-0000-0000-000000000000'

@@ -106,6 +106,26 @@ pub async fn update_status(
     Ok(done.rows_affected() > 0)
 }
 
+/// The provider refuses the channel. `false` if that was known, or somebody has paused the channel, which stays so.
+pub async fn block(
+    tx: &mut SystemTx,
+    org: OrgId,
+    channel: ChannelId,
+    reason: &str,
+) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE channels c SET status = 'blocked', status_reason = $3
+         FROM (SELECT status AS before FROM channels WHERE org_id = $1 AND id = $2 FOR UPDATE) b
+         WHERE c.org_id = $1 AND c.id = $2 AND b.before = 'active'",
+    )
+    .bind(org.0)
+    .bind(channel.0)
+    .bind(reason)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// A channel that its provider had blocked works again. `false` if it was not blocked.
 pub async fn unblock(tx: &mut SystemTx, org: OrgId, channel: ChannelId) -> Result<bool> {
     let done = sqlx::query(

@@ -63,7 +63,7 @@ pub async fn reserve(tx: &mut SystemTx, wanted: &[Reservation]) -> Result<Vec<Du
          SELECT w.org_id, w.channel_id, now() + make_interval(secs => w.span)
          FROM unnest($1::uuid[], $2::uuid[], $3::float8[]) AS w(org_id, channel_id, span)
          ON CONFLICT (org_id, channel_id) DO UPDATE
-             SET next_at = greatest(p.next_at, now()) + (excluded.next_at - now())
+             SET next_at = greatest(p.next_at, clock_timestamp()) + (excluded.next_at - now())
          RETURNING channel_id, extract(epoch FROM next_at - clock_timestamp())::float8",
     )
     .bind(wanted.iter().map(|want| want.org_id).collect::<Vec<_>>())
@@ -103,7 +103,9 @@ pub async fn slow_down(
          VALUES ($1, $2, 0.5, now() + make_interval(secs => $3), $4)
          ON CONFLICT (org_id, channel_id) DO UPDATE SET
              rate_factor = greatest(0.0625, least(1, p.rate_factor + $5 * extract(epoch FROM now() - p.updated_at)) / 2),
-             hold_until = greatest(p.hold_until, excluded.hold_until), hold_reason = excluded.hold_reason, updated_at = now()",
+             hold_until = greatest(p.hold_until, excluded.hold_until), updated_at = now(),
+             hold_reason = CASE WHEN p.hold_until > now() AND p.hold_reason = 'channel_blocked'
+                 THEN p.hold_reason ELSE excluded.hold_reason END",
     )
     .bind(org)
     .bind(channel)
@@ -127,8 +129,9 @@ pub async fn hold(
     sqlx::query(
         "INSERT INTO channel_pace AS p (org_id, channel_id, hold_until, hold_reason, strikes)
          VALUES ($1, $2, now() + make_interval(secs => $3), $4, $5)
-         ON CONFLICT (org_id, channel_id) DO UPDATE SET hold_until = excluded.hold_until,
-             hold_reason = excluded.hold_reason, strikes = excluded.strikes",
+         ON CONFLICT (org_id, channel_id) DO UPDATE SET hold_until = greatest(p.hold_until, excluded.hold_until),
+             hold_reason = CASE WHEN p.hold_until > now() AND p.hold_reason = 'channel_blocked'
+                 THEN p.hold_reason ELSE excluded.hold_reason END, strikes = excluded.strikes",
     )
     .bind(org)
     .bind(channel)

@@ -4,6 +4,7 @@
 //! [`MAX_NAME`] characters; spaces around it do not count. Whatever else has braces is text: there is no escaping, and
 //! a value is never looked through for variables again.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -68,10 +69,10 @@ fn name_of(text: &str) -> Option<&str> {
 /// The names of the variables in a text, each once, in the order of their first places.
 #[must_use]
 pub fn variables(text: &str) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
+    let (mut names, mut known) = (Vec::new(), HashSet::new());
     for piece in pieces(text) {
         if let Piece::Variable(name) = piece
-            && !names.iter().any(|known| known == name)
+            && known.insert(name)
         {
             names.push(name.to_owned());
         }

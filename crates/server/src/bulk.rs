@@ -14,7 +14,7 @@ use uuid::Uuid;
 use wasel_db::bulk::{NewRecipient, Refusal};
 use wasel_db::provider_templates::Mapping;
 use wasel_db::templates::Template;
-use wasel_domain::template::{self, TemplateTexts};
+use wasel_domain::template::{self, TemplateError, TemplateTexts};
 use wasel_domain::{OutboundContent, event::IdentityKind};
 
 pub use self::csv::read_csv;
@@ -126,24 +126,37 @@ fn for_each_text(value: &Value, see: &mut impl FnMut(&str)) {
 
 /// The content with every text in it filled in, by values that were checked.
 fn fill(content: &Value, values: &Map<String, Value>) -> Value {
+    let is_email = content["type"] == "email";
     match content {
-        Value::String(text) => {
-            let names = template::variables(text);
-            let own = values
-                .iter()
-                .filter(|(name, _)| names.contains(name))
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect();
-            Value::String(template::render(text, &own).unwrap_or_else(|_| text.clone()))
-        }
+        Value::String(text) => fill_text(text, values, template::render),
         Value::Array(items) => items.iter().map(|item| fill(item, values)).collect(),
         Value::Object(fields) => fields
             .iter()
-            .map(|(name, field)| (name.clone(), fill(field, values)))
+            .map(|(name, field)| match field {
+                // A name is no markup.
+                Value::String(html) if name == "html" && is_email => {
+                    (name.clone(), fill_text(html, values, template::render_html))
+                }
+                _ => (name.clone(), fill(field, values)),
+            })
             .collect::<Map<_, _>>()
             .into(),
         other => other.clone(),
     }
+}
+
+fn fill_text(
+    text: &str,
+    values: &Map<String, Value>,
+    render: fn(&str, &Map<String, Value>) -> Result<String, TemplateError>,
+) -> Value {
+    let names = template::variables(text);
+    let own = values
+        .iter()
+        .filter(|(name, _)| names.contains(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    Value::String(render(text, &own).unwrap_or_else(|_| text.to_owned()))
 }
 
 /// One row of a list as it was given.
@@ -224,7 +237,7 @@ impl<'a> Renderer<'a> {
     /// # Errors
     /// Trouble of our own.
     pub async fn render_all(&self, rows: &[Row]) -> Result<Vec<NewRecipient>, ApiError> {
-        let mut seen: HashSet<(IdentityKind, String)> = HashSet::new();
+        let mut seen: HashSet<(IdentityKind, String, Option<usize>)> = HashSet::new();
         let mut recipients = Vec::with_capacity(rows.len());
         for (n, row) in rows.iter().enumerate() {
             if n % BREATH == BREATH - 1 {
@@ -245,7 +258,9 @@ impl<'a> Renderer<'a> {
                     Err(error) => Err(refusal("invalid_recipient", &error)),
                     Ok(identity) => {
                         recipient.address.clone_from(&identity.value);
-                        if seen.insert((identity.kind, identity.value)) {
+                        // Rows that say something of their own are messages, and a person may get several.
+                        let own = row.source.as_ref().map(|_| n);
+                        if seen.insert((identity.kind, identity.value, own)) {
                             self.render(row).await?
                         } else {
                             Err(Refusal {

@@ -378,7 +378,7 @@ async fn check_rules(
         Some(OptOut::All) => {
             return Err(ApiError::refused(
                 "opted_out",
-                "this person asked not to be written to on this channel; only they can undo it, by writing START",
+                "this person asked not to be written to on this channel; they can undo it by writing START, or an owner or admin who has their word",
             )
             .at("to"));
         }

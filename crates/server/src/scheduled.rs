@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
 use serde_json::Value;
 use uuid::Uuid;
 use wasel_db::scheduled::ScheduledFields;
 use wasel_domain::OutboundContent;
+use wasel_domain::schedule::{self, Schedule};
 
 use crate::auth::Caller;
 use crate::http::error::ApiError;
@@ -18,49 +17,29 @@ use crate::outbound;
 use crate::registry::Channel;
 use crate::state::AppState;
 
-/// A cron expression by the clock of a time zone. Where the clock leaps over a time, it is the first moment after the
-/// leap; where the clock goes back, a time that comes twice counts once.
-#[derive(Clone, Debug)]
-pub struct Recurrence {
-    cron: Cron,
-    zone: Tz,
-}
-
-impl Recurrence {
-    /// Five fields (minute, hour, day, month, weekday) and an IANA name.
-    ///
-    /// # Errors
-    /// Names the field: `recurrence` or `timezone`.
-    pub fn parse(expression: &str, timezone: &str) -> Result<Self, ApiError> {
-        let zone = parse_zone(timezone)?;
-        let cron = CronParser::builder()
-            .seconds(Seconds::Disallowed)
-            .year(Year::Disallowed)
-            .build()
-            .parse(expression)
-            .map_err(|error| {
-                let message = format!("must be a cron expression such as `0 9 * * 1-5` ({error})");
-                ApiError::invalid("recurrence", message)
-            })?;
-        Ok(Self { cron, zone })
-    }
-
-    /// The first time after this moment; `None` if there is none (30 February).
-    #[must_use]
-    pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.cron
-            .find_next_occurrence(&moment.with_timezone(&self.zone), false)
-            .ok()
-            .map(|next| next.with_timezone(&Utc))
-    }
+/// The times of a cron expression of five fields by the clock of an IANA time zone.
+///
+/// # Errors
+/// Names the field: `recurrence` or `timezone`.
+pub fn recurrence(expression: &str, timezone: &str) -> Result<Schedule, ApiError> {
+    let zone = parse_zone(timezone)?;
+    Schedule::parse(expression, zone)
+        .map_err(|error| ApiError::invalid("recurrence", error.to_string()))
 }
 
 /// An IANA time zone.
 pub fn parse_zone(name: &str) -> Result<Tz, ApiError> {
-    name.parse().map_err(|_| {
-        let message = "must be the IANA name of a time zone, such as Africa/Cairo";
-        ApiError::invalid("timezone", message)
-    })
+    schedule::parse_zone(name).map_err(|error| ApiError::invalid("timezone", error.to_string()))
+}
+
+/// The next time after `now`.
+///
+/// # Errors
+/// There is none (30 February).
+pub fn next_time(schedule: &Schedule, now: DateTime<Utc>) -> Result<DateTime<Utc>, ApiError> {
+    schedule
+        .next_after(now)
+        .map_err(|error| ApiError::invalid("recurrence", error.to_string()))
 }
 
 /// When it goes after a run at `now`; `None`: never again. Times that were missed meanwhile are not made up for one by
@@ -76,8 +55,8 @@ pub fn next_run(
     if fields.max_runs.is_some_and(|most| runs >= most) {
         return Ok(None);
     }
-    let next = Recurrence::parse(expression, &fields.timezone)?.next_after(now);
-    Ok(next.filter(|next| fields.ends_at.is_none_or(|end| *next <= end)))
+    let next = next_time(&recurrence(expression, &fields.timezone)?, now)?;
+    Ok(Some(next).filter(|next| fields.ends_at.is_none_or(|end| *next <= end)))
 }
 
 /// What it says now: its frozen content, or its template filled in, for this person if given.
@@ -114,7 +93,7 @@ mod tests {
     use super::*;
 
     fn times(expression: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
-        let recurrence = Recurrence::parse(expression, zone).unwrap();
+        let recurrence = recurrence(expression, zone).unwrap();
         let mut at: DateTime<Utc> = from.parse().unwrap();
         (0..count)
             .map(|_| {
@@ -156,17 +135,12 @@ mod tests {
 
     #[test]
     fn what_is_no_recurrence_names_its_field() {
-        let field = |expression, zone| {
-            Recurrence::parse(expression, zone)
-                .unwrap_err()
-                .field
-                .unwrap()
-        };
+        let field = |expression, zone| recurrence(expression, zone).unwrap_err().field.unwrap();
         for expression in ["", "x", "* * * *", "0 0 9 * * *", "61 9 * * *"] {
             assert_eq!(field(expression, "UTC"), "recurrence", "{expression}");
         }
         assert_eq!(field("0 9 * * *", "Cairo"), "timezone");
-        let never = Recurrence::parse("0 0 30 2 *", "UTC");
-        assert!(never.is_err() || never.unwrap().next_after(Utc::now()).is_none());
+        let never = recurrence("0 0 30 2 *", "UTC");
+        assert!(never.is_err() || next_time(&never.unwrap(), Utc::now()).is_err());
     }
 }

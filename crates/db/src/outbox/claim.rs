@@ -122,11 +122,6 @@ pub async fn lock_next(
     wants: &[Want],
 ) -> Result<Vec<Leased>> {
     (&mut **tx).execute(super::BY_INDEX).await?;
-    let total: usize = wants
-        .iter()
-        .map(|want| usize::try_from(want.count).unwrap_or(0))
-        .sum();
-    let attempts: Vec<Uuid> = (0..total).map(|_| Uuid::now_v7()).collect();
     let column = |f: fn(&Want) -> Uuid| wants.iter().map(f).collect::<Vec<Uuid>>();
     Ok(sqlx::query_as(
         "WITH picked AS MATERIALIZED (
@@ -149,17 +144,16 @@ pub async fn lock_next(
              UPDATE outbox o SET due_at = now() + j.before * interval '250 milliseconds', hold_reason = 'order'
              FROM judged j WHERE o.org_id = j.org_id AND o.message_id = j.message_id AND j.before > 0
          ), numbered AS MATERIALIZED (
-             SELECT j.*, ($7::uuid[])[row_number() OVER (ORDER BY j.org_id, j.channel_id, j.lane, j.priority, j.message_id)]
-                 AS attempt_id
-             FROM judged j WHERE j.before = 0
+             -- By the database's clock: which of two attempts is the newer one must not depend on two nodes' clocks.
+             SELECT j.*, wasel.uuid7() AS attempt_id FROM judged j WHERE j.before = 0
          ), leased AS (
-             UPDATE outbox o SET lease_owner = $8, leased_until = now() + make_interval(secs => $9), claimed_at = now(),
+             UPDATE outbox o SET lease_owner = $7, leased_until = now() + make_interval(secs => $8), claimed_at = now(),
                  attempts = o.attempts + 1, attempt_id = n.attempt_id, unknown_since = NULL
              FROM numbered n WHERE o.org_id = n.org_id AND o.message_id = n.message_id
          )
          SELECT org_id, message_id, channel_id, lane, priority, attempt_id, previous_attempt_id, false AS blocked FROM numbered
          UNION ALL
-         SELECT org_id, message_id, channel_id, lane, priority, $10, previous_attempt_id, true FROM judged WHERE before > 0
+         SELECT org_id, message_id, channel_id, lane, priority, $9, previous_attempt_id, true FROM judged WHERE before > 0
          ORDER BY org_id, channel_id, lane, priority, message_id",
     )
     .bind(column(|want| want.lane.org_id))
@@ -168,7 +162,6 @@ pub async fn lock_next(
     .bind(wants.iter().map(|want| want.count).collect::<Vec<_>>())
     .bind(wants.iter().map(|want| want.after.priority).collect::<Vec<_>>())
     .bind(column(|want| want.after.message_id))
-    .bind(&attempts)
     .bind(worker)
     .bind(lease.as_secs_f64())
     .bind(Uuid::nil())

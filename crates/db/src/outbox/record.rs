@@ -27,6 +27,8 @@ pub enum Outcome {
     Failed {
         failure: Failure,
         next: Next,
+        /// No further attempt: from now on it must not be sent again.
+        last: bool,
     },
 }
 
@@ -43,6 +45,7 @@ struct Columns<'a> {
     /// `None`: the row leaves the outbox.
     waits: Vec<Option<f64>>,
     unknown: Vec<bool>,
+    last: Vec<bool>,
     attempt_statuses: Vec<&'static str>,
     message_statuses: Vec<&'static str>,
     events: Vec<&'static str>,
@@ -66,7 +69,11 @@ impl<'a> Columns<'a> {
                     provider_message_id,
                     ..
                 } => columns.accepted(provider_message_id),
-                Outcome::Failed { failure, next } => columns.failed(failure, *next),
+                Outcome::Failed {
+                    failure,
+                    next,
+                    last,
+                } => columns.failed(failure, *next, *last),
             }
         }
         columns
@@ -76,6 +83,7 @@ impl<'a> Columns<'a> {
         self.provider_ids.push(Some(provider_message_id));
         self.waits.push(None);
         self.unknown.push(false);
+        self.last.push(false);
         // Accepted is not sent: that the provider will tell.
         self.attempt_statuses.push("sending");
         self.message_statuses.push("sending");
@@ -86,7 +94,7 @@ impl<'a> Columns<'a> {
             .push(json!({ "provider_message_id": provider_message_id }));
     }
 
-    fn failed(&mut self, failure: &'a Failure, next: Next) {
+    fn failed(&mut self, failure: &'a Failure, next: Next, last: bool) {
         let (attempt, message, event, wait) = match next {
             Next::Retry(wait) => ("failed", "queued", "attempt_failed", Some(wait)),
             Next::Reconcile(wait) => ("unknown", "unknown", "unknown", Some(wait)),
@@ -95,6 +103,7 @@ impl<'a> Columns<'a> {
         self.provider_ids.push(None);
         self.waits.push(wait.map(|wait| wait.as_secs_f64()));
         self.unknown.push(matches!(next, Next::Reconcile(_)));
+        self.last.push(last);
         self.attempt_statuses.push(attempt);
         self.message_statuses.push(message);
         self.events.push(event);
@@ -230,9 +239,9 @@ async fn settle(tx: &mut SystemTx, columns: &Columns<'_>) -> Result<()> {
     sqlx::query(
         "UPDATE outbox o SET due_at = now() + make_interval(secs => e.wait), lease_owner = NULL, leased_until = NULL,
              unknown_since = CASE WHEN e.unknown THEN now() END,
-             hold_reason = CASE WHEN e.unknown THEN 'unknown' ELSE 'retry' END
-         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::float8[], $5::bool[])
-             AS e(org_id, message_id, attempt_id, wait, unknown)
+             hold_reason = CASE WHEN e.unknown THEN 'unknown' ELSE 'retry' END, at_most_once = o.at_most_once OR e.last
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::float8[], $5::bool[], $6::bool[])
+             AS e(org_id, message_id, attempt_id, wait, unknown, last)
          WHERE o.org_id = e.org_id AND o.message_id = e.message_id AND o.attempt_id = e.attempt_id AND e.wait IS NOT NULL",
     )
     .bind(&columns.orgs)
@@ -240,6 +249,7 @@ async fn settle(tx: &mut SystemTx, columns: &Columns<'_>) -> Result<()> {
     .bind(&columns.attempts)
     .bind(&columns.waits)
     .bind(&columns.unknown)
+    .bind(&columns.last)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -50,7 +50,8 @@ pub async fn mark_sending(tx: &mut SystemTx, worker: Uuid, attempts: &[Uuid]) ->
 
 /// Finds sends whose worker died: from now on they wait for the provider's callback, for `wait`. Callbacks that have
 /// come already count at once.
-pub async fn mark_abandoned(tx: &mut SystemTx, wait: Duration) -> Result<u64> {
+/// After `max_attempts` a message is not sent again, whatever its policy.
+pub async fn mark_abandoned(tx: &mut SystemTx, wait: Duration, max_attempts: i32) -> Result<u64> {
     let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "SELECT org_id, message_id FROM outbox WHERE leased_until < now() ORDER BY leased_until LIMIT 500",
     )
@@ -64,7 +65,7 @@ pub async fn mark_abandoned(tx: &mut SystemTx, wait: Duration) -> Result<u64> {
     let abandoned: Vec<(Uuid, Uuid, Uuid)> = sqlx::query_as(
         "WITH abandoned AS (
              UPDATE outbox o SET lease_owner = NULL, leased_until = NULL, unknown_since = now(), hold_reason = 'unknown',
-                 due_at = now() + make_interval(secs => $3)
+                 due_at = now() + make_interval(secs => $3), at_most_once = o.at_most_once OR o.attempts >= $4
              FROM unnest($1::uuid[], $2::uuid[]) AS e(org_id, message_id)
              WHERE o.org_id = e.org_id AND o.message_id = e.message_id AND o.leased_until < now()
              RETURNING o.org_id, o.message_id, o.channel_id, o.attempt_id, o.claimed_at
@@ -87,6 +88,7 @@ pub async fn mark_abandoned(tx: &mut SystemTx, wait: Duration) -> Result<u64> {
     .bind(&orgs)
     .bind(&messages)
     .bind(wait.as_secs_f64())
+    .bind(max_attempts)
     .fetch_all(&mut **tx)
     .await?;
     // The message had come to its end already, by somebody's SQL.
@@ -131,7 +133,7 @@ pub async fn settle_unknown(tx: &mut SystemTx) -> Result<u64> {
              RETURNING o.org_id, o.message_id
          )
          UPDATE messages m SET updated_at = now(), error_code = 'unknown_outcome',
-             error_message = 'The provider''s answer was lost and no callback came; it was not sent again because its policy is at_most_once.'
+             error_message = 'The provider''s answer was lost and no callback came; it was not sent again: its policy is at_most_once, or it was tried often enough.'
          FROM settled s WHERE m.org_id = s.org_id AND m.id = s.message_id",
     )
     .bind(&orgs)

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Row;
+use super::{MAX_RECIPIENTS, Row};
 use crate::http::error::ApiError;
 
 /// Columns that hold the address, where the caller names none; the first in the file counts.
@@ -38,7 +38,10 @@ const ADDRESS_COLUMNS: &[&str] = &[
 ];
 const NAME_COLUMNS: &[&str] = &["name", "full name", "الاسم", "اسم", "الاسم الكامل"];
 
-/// The rows of a file. Every column but the address is a variable by its header; an empty cell is no value.
+/// A column's name is that of a variable; each row carries it.
+const MAX_HEADER: usize = 200;
+
+/// The rows of a file, and one more than may be. Every column but the address is a variable by its header; an empty cell is no value.
 ///
 /// # Errors
 /// Only what makes the whole unreadable: not UTF-8, no column for the address.
@@ -58,6 +61,13 @@ pub fn read_csv(bytes: &[u8], address_column: Option<&str>) -> Result<Vec<Row>, 
         .transpose()
         .map_err(|error| ApiError::invalid("file", error.to_string()))?
         .ok_or_else(|| ApiError::invalid("file", "is empty"))?;
+    if let Some(long) = header.iter().find(|name| name.len() > MAX_HEADER) {
+        let message = format!(
+            "the column `{}…` has a name of more than {MAX_HEADER} bytes",
+            long.chars().take(20).collect::<String>()
+        );
+        return Err(ApiError::invalid("file", message));
+    }
     let names: Vec<String> = header.iter().map(normal).collect();
     let find = |wanted: &[&str]| {
         names
@@ -88,6 +98,9 @@ pub fn read_csv(bytes: &[u8], address_column: Option<&str>) -> Result<Vec<Row>, 
                     problem: Some(error.to_string()),
                     ..Row::default()
                 });
+                if rows.len() > MAX_RECIPIENTS {
+                    break;
+                }
                 continue;
             }
         };
@@ -115,6 +128,9 @@ pub fn read_csv(bytes: &[u8], address_column: Option<&str>) -> Result<Vec<Row>, 
             }
         }
         rows.push(row);
+        if rows.len() > MAX_RECIPIENTS {
+            break;
+        }
     }
     Ok(rows)
 }

@@ -29,6 +29,8 @@ const AT_LEAST: f64 = 200.0;
 const AHEAD: Duration = Duration::from_secs(10);
 /// Batches fed at the same time, each on a connection: of several jobs, or of one.
 const AT_ONCE: i64 = 3;
+/// Refusals that every recipient would get.
+const JOBS_FAULTS: [&str; 2] = ["template_not_approved", "template_unknown"];
 /// Jobs looked at in one round.
 const JOBS: i64 = 1000;
 /// Jobs started by other nodes and other programs are seen within this time, and so is an outbox that has run low.
@@ -83,8 +85,7 @@ async fn serve(state: &AppState, job: &UnderWay, turn: i64) -> Result<bool, JobE
     } else if job.has_pending {
         let channel = state.registry.find(org, job.channel_id.into()).await?;
         let Some(channel) = channel else {
-            tracing::warn!(job.id = %job.id, channel.id = %job.channel_id, "a bulk job waits: its channel cannot be used");
-            return Ok(false);
+            return pause(state, job, "its channel cannot be opened").await;
         };
         let room = target(&channel) - job.waiting;
         let own = (room - turn * BATCH).min(BATCH);
@@ -103,6 +104,16 @@ async fn serve(state: &AppState, job: &UnderWay, turn: i64) -> Result<bool, JobE
         tracing::info!(job.id = %job.id, "a bulk job has ended");
         state.signals.commits.changes.notify_one();
     }
+    Ok(false)
+}
+
+/// The job waits for somebody to put something right and resume it.
+async fn pause(state: &AppState, job: &UnderWay, reason: &str) -> Result<bool, JobError> {
+    let mut tx = state.db.system().await?;
+    bulk::pause(&mut tx, OrgId(job.org_id), job.id, reason).await?;
+    tx.commit().await?;
+    tracing::warn!(job.id = %job.id, channel.id = %job.channel_id, "a bulk job was paused: what it sends, or its channel, is not usable");
+    state.signals.commits.changes.notify_one();
     Ok(false)
 }
 
@@ -142,6 +153,14 @@ async fn feed(
             }
             // The database is going: nothing of this batch was done.
             Err(error) if error.code == "unavailable" => return Err(error.message.into()),
+            // About the job, not about this recipient: the rest of the list would be lost for it.
+            Err(error) if JOBS_FAULTS.contains(&error.code) => {
+                return {
+                    drop(savepoint);
+                    drop(tx);
+                    pause(state, job, &error.message).await.map(|_| 0)
+                };
+            }
             Err(error) => {
                 savepoint.rollback().await?;
                 if error.status.is_server_error() {

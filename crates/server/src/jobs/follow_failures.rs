@@ -94,11 +94,12 @@ fn class_of(state: &AppState, failure: &Failure) -> ErrorClass {
         failure.error_code.as_deref(),
         ChannelKind::parse(&failure.channel_kind),
     ) {
-        // Codes of our own, from `jobs::send_message`.
+        // Codes of our own, from `jobs::send_message` and the governor.
         (Some("opted_out"), _) => ErrorClass::OptedOut,
         (Some("channel_unusable"), _) => ErrorClass::ChannelBlocked,
         (Some("bad_content"), _) => ErrorClass::Content,
-        (Some("not_addressable"), _) => ErrorClass::Recipient,
+        (Some("not_addressable" | "gone"), _) => ErrorClass::Recipient,
+        (Some("window_closed"), _) => ErrorClass::NeedsTemplate,
         (Some(code), Some(kind)) => state.providers.of(kind).classify(code),
         _ => ErrorClass::Transient,
     }

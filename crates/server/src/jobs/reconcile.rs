@@ -19,10 +19,17 @@ impl Job for Reconcile {
     const NAME: &'static str = "reconcile";
 
     async fn run(&self) -> Result<Next, JobError> {
-        let wait = self.0.config.outbox.reconcile_wait;
-        let mut tx = self.0.db.system().await?;
-        let abandoned = recover::mark_abandoned(&mut tx, wait).await?;
+        let settings = &self.0.config.outbox;
+        let (wait, most) = (settings.reconcile_wait, settings.max_attempts.get() as i32);
+        let db = &self.0.db;
+        // One transaction each: they lock the same tables, each in its own order of rows.
+        let mut tx = db.system().await?;
+        let abandoned = recover::mark_abandoned(&mut tx, wait, most).await?;
+        tx.commit().await?;
+        let mut tx = db.system().await?;
         let settled = recover::settle_unknown(&mut tx).await?;
+        tx.commit().await?;
+        let mut tx = db.system().await?;
         let applied = status::apply_pending(&mut tx).await?;
         tx.commit().await?;
         if abandoned > 0 {

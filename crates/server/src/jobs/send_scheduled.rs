@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;
+use wasel_db::contacts;
+use wasel_db::conversations::{self, Conversation};
 use wasel_db::scheduled::{self, Run, ScheduledMessage};
-use wasel_db::{contacts, conversations};
 use wasel_domain::{Category, OrgId, OutboundContent, UserId};
 use wasel_jobs::{Job, JobError, Next};
 
@@ -132,16 +133,15 @@ fn caller_of(row: &ScheduledMessage) -> Caller {
     }
 }
 
-/// How the customer of a conversation is addressed, as far as there is a number.
-async fn customer_of(
+async fn conversation_of(
     state: &AppState,
     caller: &Caller,
-    conversation: Uuid,
-) -> Result<Option<String>, ApiError> {
+    id: Uuid,
+) -> Result<Conversation, ApiError> {
     let mut tx = state.db.system().await?;
-    let found = conversations::find(&mut tx, caller.org_id, conversation.into()).await?;
+    let found = conversations::find(&mut tx, caller.org_id, id.into()).await?;
     tx.commit().await?;
-    Ok(found.and_then(|conversation| conversation.phone_number))
+    found.ok_or_else(|| ApiError::not_found("conversation"))
 }
 
 async fn prepare(
@@ -154,10 +154,20 @@ async fn prepare(
         .registry
         .find(caller.org_id, fields.channel_id.into())
         .await?
-        // Somebody may repair it.
-        .ok_or_else(ApiError::unavailable)?;
+        .ok_or_else(|| {
+            let message = "the channel cannot be opened: declare it again, then make a new message";
+            ApiError::refused("channel_unusable", message)
+        })?;
     let to = match fields.conversation_id {
-        Some(id) => customer_of(state, caller, id).await?,
+        Some(id) => {
+            let conversation = conversation_of(state, caller, id).await?;
+            // Written by SQL: whoever may use one channel must not reach another one's customer by it.
+            if conversation.channel_id != fields.channel_id {
+                let message = "is a conversation of another channel";
+                return Err(ApiError::invalid("conversation_id", message));
+            }
+            conversation.phone_number
+        }
         None => fields.address.clone(),
     };
     let content: OutboundContent = planned::content_of(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -23,7 +23,7 @@ use crate::bulk::{self, Renderer, Row, Source};
 use crate::http::error::{ApiError, DocumentError};
 use crate::http::extract::{DocumentCaller, DocumentJson};
 use crate::http::limits;
-use crate::http::v1::bulk_jobs::Draft;
+use crate::http::v1::bulk_jobs::{Draft, MAX_BODY};
 use crate::outbound::{self, ChannelHandle, Recipient, SendRequest};
 use crate::state::AppState;
 
@@ -33,7 +33,11 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(send))
-        .routes(routes!(send_bulk))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(send_bulk))
+                .layer(DefaultBodyLimit::max(MAX_BODY)),
+        )
         .routes(routes!(health))
 }
 

@@ -31,7 +31,7 @@ use crate::registry::Channel;
 use crate::state::AppState;
 
 /// The body of a request with a list in it: 100,000 rows with a few variables each.
-const MAX_BODY: usize = 32 * 1024 * 1024;
+pub const MAX_BODY: usize = 32 * 1024 * 1024;
 /// The rate of a job is what it sent in this time, in seconds.
 const RATE_SECONDS: f64 = 30.0;
 const DEFAULT_PRIORITY: i16 = 7;

@@ -267,6 +267,10 @@ async fn create_consent(
             "must be `all`, `marketing`, `utility`, `service` or `authentication`",
         ));
     }
+    if matches!(request.state, ConsentState::OptedIn) && request.category == "all" {
+        // It outweighs the customer's own STOP: not for whoever wants to get one more message out.
+        caller.require(&[Role::Owner, Role::Admin])?;
+    }
     if let Some(channel) = request.channel_id {
         visible_channel(&state, &caller, ChannelId(channel)).await?;
     }

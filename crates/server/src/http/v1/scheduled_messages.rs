@@ -24,7 +24,7 @@ use crate::http::extract::{Json, PathParam, QueryParams};
 use crate::jobs::send_scheduled::LATE_LIMIT;
 use crate::outbound;
 use crate::registry::Channel;
-use crate::scheduled::{Recurrence, content_of, parse_zone};
+use crate::scheduled::{content_of, next_time, parse_zone, recurrence};
 use crate::state::AppState;
 
 const WRITERS: [Role; 3] = [Role::Owner, Role::Admin, Role::Agent];
@@ -257,9 +257,7 @@ async fn create(
     let timezone = request.timezone.unwrap_or(organization.timezone);
     let scheduled_for = match (request.scheduled_for, &request.recurrence) {
         (Some(at), _) => at,
-        (None, Some(expression)) => Recurrence::parse(expression, &timezone)?
-            .next_after(Utc::now())
-            .ok_or_else(|| ApiError::invalid("recurrence", "never comes"))?,
+        (None, Some(expression)) => next_time(&recurrence(expression, &timezone)?, Utc::now())?,
         (None, None) => return Err(ApiError::invalid("scheduled_for", "is missing")),
     };
     let fields = ScheduledFields {
@@ -333,7 +331,7 @@ async fn check(
     }
     parse_zone(&fields.timezone)?;
     if let Some(expression) = &fields.recurrence {
-        Recurrence::parse(expression, &fields.timezone)?;
+        recurrence(expression, &fields.timezone)?;
     }
     if fields.max_runs.is_some_and(|runs| runs < 1) {
         return Err(ApiError::invalid("max_runs", "must be at least 1"));
@@ -476,9 +474,7 @@ async fn update(
         && (request.recurrence.as_ref().is_some_and(Option::is_some) || request.timezone.is_some());
     let mut fields = request.over(old.fields)?;
     if let (true, Some(expression)) = (moves, &fields.recurrence) {
-        fields.scheduled_for = Recurrence::parse(expression, &fields.timezone)?
-            .next_after(Utc::now())
-            .ok_or_else(|| ApiError::invalid("recurrence", "never comes"))?;
+        fields.scheduled_for = next_time(&recurrence(expression, &fields.timezone)?, Utc::now())?;
     }
     check(&state, &caller, &channel.0, &fields).await?;
     let mut tx = state.db.tenant(&caller.claims()).await?;

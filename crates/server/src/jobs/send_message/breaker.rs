@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 use wasel_db::notifications::{self, NewNotification};
@@ -29,6 +30,9 @@ const ACCOUNT_REST: Duration = Duration::from_secs(300);
 const FIRST_PROBE: Duration = Duration::from_secs(300);
 const LONGEST_PROBE: Duration = Duration::from_secs(3600);
 
+/// What was sent before a channel was blocked has been answered after this.
+const UNDER_WAY: Duration = Duration::from_secs(30);
+
 /// `hold_reason` of a channel that its provider refuses.
 pub const BLOCKED: &str = "channel_blocked";
 
@@ -38,6 +42,8 @@ struct Record {
     rests: u32,
     probes: u32,
     held: bool,
+    held_at: Option<DateTime<Utc>>,
+    blocked_at: Option<Instant>,
     /// Failures before then were under way when the rest began, and say nothing new.
     rests_until: Option<Instant>,
     throttled_at: Option<Instant>,
@@ -85,17 +91,18 @@ impl Breaker {
         for ending in endings.iter().filter(|ending| ending.sent) {
             let record = self.channels.entry(ending.claimed.channel_id).or_default();
             let what = match &ending.result {
-                Ok(_) => record.worked(ending.probe),
+                Ok(_) => record.worked(ending.probe, ending.claimed.claimed_at),
                 Err(error) => match error.class {
-                    ErrorClass::Transient => record.troubled(now),
+                    // Whether it arrived is not known: a provider that is well says so.
+                    ErrorClass::Transient | ErrorClass::Ambiguous => record.troubled(now),
                     ErrorClass::ThrottledChannel => record.throttled(now, error.retry_after),
                     ErrorClass::ThrottledAccount => {
                         record.rest(now, "throttled_account", ACCOUNT_REST)
                     }
                     ErrorClass::ChannelBlocked => {
-                        Some(record.blocked(words(error), error.code.clone()))
+                        record.blocked(now, words(error), error.code.clone())
                     }
-                    // Whether it arrived is not known, or the provider is well and it is about this message.
+                    // The provider is well, and it is about this message.
                     _ => None,
                 },
             };
@@ -105,13 +112,19 @@ impl Breaker {
                 what,
             }));
         }
+        // In one order everywhere: two nodes that hold channels must not wait for each other.
+        actions.sort_by_key(|action| action.channel_id);
         actions
     }
 }
 
 impl Record {
     /// `probe`: another process, or an earlier life of this one, held the channel.
-    fn worked(&mut self, probe: bool) -> Option<What> {
+    /// What was under way when the channel was held proves nothing about it.
+    fn worked(&mut self, probe: bool, claimed_at: DateTime<Utc>) -> Option<What> {
+        if !probe && self.held_at.is_some_and(|held| claimed_at <= held) {
+            return None;
+        }
         let was_held = self.held || probe;
         *self = Self {
             throttled_at: self.throttled_at,
@@ -146,7 +159,7 @@ impl Record {
         if self.rests_until.is_some_and(|until| now < until) {
             return None;
         }
-        self.held = true;
+        self.hold();
         self.rests += 1;
         self.rests_until = Some(now + wait);
         Some(What::Rest {
@@ -156,16 +169,29 @@ impl Record {
         })
     }
 
-    fn blocked(&mut self, reason: String, code: Option<String>) -> What {
+    fn hold(&mut self) {
         self.held = true;
+        self.held_at = Some(Utc::now());
+    }
+
+    fn blocked(&mut self, now: Instant, reason: String, code: Option<String>) -> Option<What> {
+        // The others that were under way say the same.
+        if self
+            .blocked_at
+            .is_some_and(|at| now.duration_since(at) < UNDER_WAY)
+        {
+            return None;
+        }
+        self.blocked_at = Some(now);
+        self.hold();
         let wait = FIRST_PROBE * 2_u32.pow(self.probes.min(8));
         self.probes += 1;
-        What::Block {
+        Some(What::Block {
             reason,
             code,
             strikes: self.probes,
             wait: wait.min(LONGEST_PROBE),
-        }
+        })
     }
 }
 
@@ -200,7 +226,7 @@ impl Action {
                     "channel_blocked",
                 )
                 .await?;
-                if channels::update_status(tx, org, channel, "blocked", Some(reason)).await? {
+                if channels::block(tx, org, channel, reason).await? {
                     tracing::error!(
                         channel.id = %channel, send.error_code = code.as_deref(),
                         "a channel is blocked by its provider; its queue is kept"
@@ -281,8 +307,11 @@ mod tests {
         assert_eq!(waits(record.troubled(start + FIRST_REST / 2)), None);
         let probe = start + FIRST_REST;
         assert_eq!(waits(record.troubled(probe)), Some(FIRST_REST * 2));
-        assert!(matches!(record.worked(false), Some(What::Open)));
-        assert!(record.worked(false).is_none());
+        let old = Utc::now() - chrono::TimeDelta::seconds(9);
+        assert!(record.worked(false, old).is_none(), "it was under way");
+        let new = Utc::now() + chrono::TimeDelta::seconds(1);
+        assert!(matches!(record.worked(false, new), Some(What::Open)));
+        assert!(record.worked(false, new).is_none());
         assert!(
             record.troubled(probe).is_none(),
             "it counts from the beginning"
@@ -297,7 +326,7 @@ mod tests {
             for _ in 1..TROUBLE {
                 assert!(record.troubled(now).is_none());
             }
-            assert!(record.worked(false).is_none());
+            assert!(record.worked(false, Utc::now()).is_none());
         }
     }
 
@@ -313,12 +342,13 @@ mod tests {
     #[test]
     fn a_blocked_channel_is_probed_ever_more_rarely() {
         let mut record = Record::default();
-        let waits: Vec<u64> = (0..6)
-            .map(|_| match record.blocked(String::new(), None) {
-                What::Block { wait, .. } => wait.as_secs() / 60,
-                _ => 0,
-            })
-            .collect();
+        let start = Instant::now();
+        let mut block = |at: Duration| match record.blocked(start + at, String::new(), None) {
+            Some(What::Block { wait, .. }) => wait.as_secs() / 60,
+            _ => 0,
+        };
+        let waits: Vec<u64> = (0..6).map(|n| block(UNDER_WAY * n)).collect();
+        assert_eq!(block(UNDER_WAY * 5), 0, "under way with the last one");
         assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Every lane with ready rows is known here. Organisations take turns, and inside an organisation its lanes do, so that a
 //! million messages of one delay nobody else's one; no channel is asked for more than its rate allows, and no
-//! organisation may fill all the places of this process.
+//! organisation takes more than half of the places that are left.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -18,7 +19,7 @@ use wasel_domain::OrgId;
 use super::breaker::BLOCKED;
 use super::window::Window;
 use super::{POLL, TICK};
-use crate::registry::Registry;
+use crate::registry::{Channel, Registry};
 
 /// How long what was read of the lanes is believed.
 const FRESH: Duration = Duration::from_millis(250);
@@ -28,8 +29,8 @@ const FRESH_WHEN_IDLE: Duration = Duration::from_millis(5);
 const HORIZON: Duration = Duration::from_millis(30);
 /// What is kept of a rate for the unevenness between several nodes.
 const USED_OF_RATE: f64 = 0.985;
-/// Of this process's places one organisation may take so many quarters.
-const QUARTERS_FOR_ONE: usize = 3;
+/// How long a channel that cannot be opened is not asked for again.
+const MISSING_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 struct LaneState {
@@ -71,22 +72,14 @@ pub struct Lanes {
     reader: LaneReader,
     channels: HashMap<Uuid, ChannelState>,
     under_way: HashMap<Uuid, usize>,
-    places: usize,
+    /// Channels that could not be opened, and since when.
+    missing: HashMap<Uuid, Instant>,
     read_at: Option<Instant>,
     next_due: Option<Instant>,
     turn: usize,
 }
 
 impl Lanes {
-    /// `places`: how many sends this process may have under way.
-    #[must_use]
-    pub fn new(places: usize) -> Self {
-        Self {
-            places,
-            ..Self::default()
-        }
-    }
-
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.read_at.is_none_or(|at| at.elapsed() >= FRESH)
@@ -127,21 +120,27 @@ impl Lanes {
             .collect();
         let paused = claim::list_resting(tx, &found).await?;
         for lane in &found {
-            let channel = registry
-                .find(OrgId(lane.org_id), lane.channel_id.into())
-                .await?;
-            // One that cannot be opened is claimed all the same: its messages must learn why.
-            let (rate, status) = channel.map_or((1.0, "active".to_owned()), |channel| {
-                (channel.messages_per_second(), channel.status.clone())
-            });
+            let channel = self.find_channel(registry, lane, now).await?;
+            // One that cannot be opened is claimed all the same, until it is held: its messages must learn why.
+            let rate = channel
+                .as_ref()
+                .map_or(1.0, |channel| channel.messages_per_second());
+            let status = channel.as_ref().map(|channel| channel.status.as_str());
             let pace = paces.get(&lane.channel_id);
             let state = self
                 .channels
                 .entry(lane.channel_id)
                 .or_insert_with(|| ChannelState::new(rate, pace, now));
             state.rate = rate * f64::from(pace.map_or(1.0, |pace| pace.factor(Utc::now())));
-            state.gate = gate(&status, pace);
+            state.gate = gate(status, pace);
+            // Other nodes reserve places, too.
+            if let Some(pace) = pace {
+                let ahead = (pace.next_at - Utc::now()).to_std().unwrap_or_default();
+                state.next_at = state.next_at.max(now + ahead);
+            }
         }
+        self.missing
+            .retain(|_, since| since.elapsed() < MISSING_FOR);
         self.lanes = found
             .into_iter()
             .filter(|lane| !paused.contains(lane))
@@ -152,6 +151,31 @@ impl Lanes {
         self.next_due = claim::next_due_in(tx).await?.map(|wait| now + wait);
         self.read_at = Some(now);
         Ok(())
+    }
+
+    /// A channel of the registry; one that is not there is asked for in the database, but not each time.
+    async fn find_channel(
+        &mut self,
+        registry: &Registry,
+        lane: &Lane,
+        now: Instant,
+    ) -> wasel_db::Result<Option<Arc<Channel>>> {
+        let (org, id) = (OrgId(lane.org_id), lane.channel_id.into());
+        if let Some(channel) = registry.of_org(org, id) {
+            return Ok(Some(channel));
+        }
+        if self
+            .missing
+            .get(&lane.channel_id)
+            .is_some_and(|since| now.duration_since(*since) < MISSING_FOR)
+        {
+            return Ok(None);
+        }
+        let found = registry.find(org, id).await?;
+        if found.is_none() {
+            self.missing.insert(lane.channel_id, now);
+        }
+        Ok(found)
     }
 
     /// Shares out up to `free` places among the lanes.
@@ -183,7 +207,7 @@ impl Lanes {
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % orgs.len();
         orgs.rotate_left(first);
-        let most = (self.places * QUARTERS_FOR_ONE / 4).max(1);
+        let all_free = free;
         let mut free = free;
         let mut round = self.turn;
         loop {
@@ -191,6 +215,8 @@ impl Lanes {
             for (org, lanes) in &mut orgs {
                 let under_way = self.under_way.get(org).copied().unwrap_or(0);
                 let taken: usize = lanes.iter().map(|(_, count)| *count as usize).sum();
+                // Whoever's provider hangs keeps half of what the others have left, and never all.
+                let most = (all_free + under_way).div_ceil(2);
                 if free == 0 || under_way + taken >= most {
                     continue;
                 }
@@ -340,16 +366,22 @@ impl ChannelState {
         by_time.min(self.window.free(places, now))
     }
 
-    /// When it is worth asking again; `None` while it waits for an answer, or is closed.
+    /// When it is worth asking again; `None` while only an answer can free a place (the recorder wakes the sender then),
+    /// or it is closed.
     fn next_turn(&self) -> Option<Instant> {
         if self.gate == Gate::Closed {
             return None;
         }
         let by_time = self.next_at.checked_sub(HORIZON).unwrap_or(self.next_at);
-        Some(match self.window.next_free() {
-            Some(free) if self.window.len() >= places(self.rate) => free.max(by_time),
-            _ => by_time,
-        })
+        let places = if self.gate == Gate::Probe {
+            1
+        } else {
+            places(self.rate)
+        };
+        if self.window.len() < places {
+            return Some(by_time);
+        }
+        self.window.next_free().map(|free| free.max(by_time))
     }
 }
 
@@ -358,17 +390,19 @@ fn places(rate: f64) -> usize {
     (rate.floor() as usize).max(1)
 }
 
-fn gate(status: &str, pace: Option<&ChannelPace>) -> Gate {
+/// Without a status the channel cannot be opened.
+fn gate(status: Option<&str>, pace: Option<&ChannelPace>) -> Gate {
     let held = pace.and_then(|pace| pace.hold_until);
     let over = held.is_none_or(|until| until <= Utc::now());
-    // Somebody put a blocked channel right before its next probe.
-    let mended = pace.is_some_and(|pace| pace.hold_reason.as_deref() == Some(BLOCKED));
-    match status {
-        "active" if !over && !mended => Gate::Closed,
+    let blocked = pace.is_some_and(|pace| pace.hold_reason.as_deref() == Some(BLOCKED));
+    match status.unwrap_or("active") {
+        // Somebody put a blocked channel right before its next probe.
+        "active" if !over && blocked && status.is_some() => Gate::Probe,
+        "active" if !over => Gate::Closed,
         "active" if pace.is_some_and(|pace| pace.strikes > 0) => Gate::Probe,
         "active" => Gate::Open,
         // Blocked by the provider: one message now and then shows whether somebody has put it right.
-        "blocked" if held.is_some() && over => Gate::Probe,
+        "blocked" if blocked && over => Gate::Probe,
         _ => Gate::Closed,
     }
 }
@@ -385,9 +419,9 @@ mod tests {
         }
     }
 
-    fn lanes(places: usize, of: &[Lane], rate: f64) -> Lanes {
+    fn lanes(of: &[Lane], rate: f64) -> Lanes {
         let now = Instant::now();
-        let mut lanes = Lanes::new(places);
+        let mut lanes = Lanes::default();
         for lane in of {
             lanes.lanes.insert(*lane, LaneState { drained: false });
             lanes
@@ -410,7 +444,7 @@ mod tests {
     fn organisations_share_equally_however_many_lanes_they_have() {
         let mut all: Vec<Lane> = (0..50).map(|job| lane(1, 100 + job, job)).collect();
         all.extend((2..6).map(|org| lane(org, org, 0)));
-        let wants = lanes(1000, &all, 100_000.0).choose(100);
+        let wants = lanes(&all, 100_000.0).choose(100);
         for (org, share) in shares(&wants) {
             assert_eq!(share, 20, "{org}");
         }
@@ -418,7 +452,7 @@ mod tests {
 
     #[test]
     fn what_one_cannot_use_goes_to_the_others() {
-        let mut lanes = lanes(1000, &[lane(1, 1, 0), lane(2, 2, 0)], 100_000.0);
+        let mut lanes = lanes(&[lane(1, 1, 0), lane(2, 2, 0)], 100_000.0);
         if let Some(channel) = lanes.channels.get_mut(&Uuid::from_u128(1)) {
             channel.rate = 1.0;
         }
@@ -430,7 +464,7 @@ mod tests {
     #[test]
     fn jobs_of_one_channel_take_turns_within_its_rate() {
         let all: Vec<Lane> = (0..4).map(|job| lane(1, 1, job)).collect();
-        let mut lanes = lanes(1000, &all, 1000.0);
+        let mut lanes = lanes(&all, 1000.0);
         let mut counts: HashMap<Uuid, i32> = HashMap::new();
         for _ in 0..20 {
             for want in lanes.choose(8) {
@@ -441,27 +475,31 @@ mod tests {
     }
 
     #[test]
-    fn one_organisation_leaves_a_quarter_of_the_places() {
-        let mut lanes = lanes(100, &[lane(1, 1, 0)], 100_000.0);
-        let wants = lanes.choose(100);
-        assert_eq!(shares(&wants)[&Uuid::from_u128(1)], 75);
-        for _ in 0..75 {
-            lanes.left(Uuid::from_u128(1), Uuid::from_u128(1), Instant::now());
+    fn organisations_whose_providers_hang_leave_places_for_the_next_one() {
+        let mut free = 64;
+        for org in 1..6 {
+            let mut lanes = lanes(&[lane(org, org, 0)], 100_000.0);
+            let taken = shares(&lanes.choose(free))[&Uuid::from_u128(org)];
+            assert_eq!(taken, free as i32 / 2);
+            for _ in 0..taken {
+                lanes.left(Uuid::from_u128(org), Uuid::from_u128(org), Instant::now());
+            }
+            free -= taken as usize;
+            assert!(lanes.choose(free).is_empty(), "it has its half");
+            lanes.landed(&Landing {
+                org_id: Uuid::from_u128(org),
+                channel_id: Uuid::from_u128(org),
+                arrived: true,
+                at: Instant::now(),
+            });
+            assert_eq!(shares(&lanes.choose(free + 1))[&Uuid::from_u128(org)], 1);
         }
-        assert!(lanes.choose(25).is_empty());
-        lanes.landed(&Landing {
-            org_id: Uuid::from_u128(1),
-            channel_id: Uuid::from_u128(1),
-            arrived: true,
-            at: Instant::now(),
-        });
-        assert_eq!(shares(&lanes.choose(25))[&Uuid::from_u128(1)], 1);
     }
 
     #[test]
     fn a_channel_gets_no_more_than_its_rate_and_an_empty_lane_nothing() {
         let one = lane(1, 1, 0);
-        let mut lanes = lanes(1000, &[one], 80.0);
+        let mut lanes = lanes(&[one], 80.0);
         let wants = lanes.choose(1000);
         // 30 ms of 80 a second.
         assert_eq!(wants[0].count, 3);

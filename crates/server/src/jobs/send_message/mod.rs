@@ -18,10 +18,12 @@ mod retry;
 mod window;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -33,7 +35,7 @@ use wasel_db::pace::{self, Reservation};
 use wasel_domain::ChannelId;
 use wasel_domain::event::Identity;
 use wasel_jobs::{Job, JobError, Next};
-use wasel_providers::SendError;
+use wasel_providers::{ErrorClass, SendError};
 
 use crate::governor::{Governor, Verdict};
 use crate::outbound::addressable_of;
@@ -111,7 +113,7 @@ impl SendMessage {
             slots: Arc::new(Semaphore::new(in_flight)),
             sends: TaskTracker::new(),
             governor: Governor::default(),
-            lanes: tokio::sync::Mutex::new(Lanes::new(in_flight)),
+            lanes: tokio::sync::Mutex::default(),
             recorder: Recorder::start(state.clone(), under_way.clone()),
             under_way,
             state,
@@ -241,7 +243,11 @@ impl SendMessage {
                 Some(error) => Some(Err(error)),
                 None => {
                     tokio::time::sleep(wait).await;
-                    attempt::send(&state, &claimed, channel.as_deref(), to.as_ref()).await
+                    let send = attempt::send(&state, &claimed, channel.as_deref(), to.as_ref());
+                    AssertUnwindSafe(send)
+                        .catch_unwind()
+                        .await
+                        .unwrap_or_else(|_| Some(Err(broken_down(&claimed))))
                 }
             };
             match result {
@@ -262,6 +268,17 @@ impl SendMessage {
                 }
             }
         });
+    }
+}
+
+/// A fault of ours in the middle of a send: whether it left is not known.
+fn broken_down(claimed: &Claimed) -> SendError {
+    tracing::error!(message.id = %claimed.message_id, channel.id = %claimed.channel_id, "a send panicked");
+    SendError {
+        class: ErrorClass::Ambiguous,
+        code: Some("internal".to_owned()),
+        detail: "the sender broke down".to_owned(),
+        retry_after: None,
     }
 }
 

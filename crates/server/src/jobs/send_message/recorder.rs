@@ -1,8 +1,10 @@
 //! The one place where a provider's answer becomes a status: whatever has ended meanwhile is written down together.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -133,7 +135,17 @@ impl Work {
                 _ = self.queue.recv_many(&mut batch, BATCH) => {}
                 () = self.closing.cancelled() => return,
             }
-            self.write(&batch).await;
+            // A fault of ours costs this batch, which will count as unknown, and not all that follow.
+            if AssertUnwindSafe(self.write(&batch))
+                .catch_unwind()
+                .await
+                .is_err()
+            {
+                tracing::error!(
+                    send.count = batch.len(),
+                    "writing down how sends ended panicked"
+                );
+            }
             let mut under_way = self.under_way.lock();
             for ending in &batch {
                 under_way.remove(&ending.claimed.attempt_id);
@@ -144,9 +156,11 @@ impl Work {
     /// All in one transaction. If one of them cannot be written the others must not suffer: then each by itself.
     async fn write(&mut self, batch: &[Ending]) {
         let all: Vec<&Ending> = batch.iter().collect();
-        if !self.write_together(&all).await {
-            for ending in batch {
-                if !self.write_together(&[ending]).await {
+        let actions = self.breaker.observe(&all);
+        if !self.write_together(&all, &actions).await {
+            for (n, ending) in batch.iter().enumerate() {
+                let actions = if n == 0 { &actions[..] } else { &[] };
+                if !self.write_together(&[ending], actions).await {
                     tracing::error!(
                         message.id = %ending.claimed.message_id, channel.id = %ending.claimed.channel_id,
                         "the end of a send cannot be written down; it will count as unknown"
@@ -160,10 +174,9 @@ impl Work {
     }
 
     /// `false` where the database refuses what is to be written; while it is away this waits.
-    async fn write_together(&mut self, endings: &[&Ending]) -> bool {
-        let actions = self.breaker.observe(endings);
+    async fn write_together(&self, endings: &[&Ending], actions: &[breaker::Action]) -> bool {
         let written = repeat(&self.state, "recording", async || {
-            let result = write_in_one(&self.state, endings, &actions).await;
+            let result = write_in_one(&self.state, endings, actions).await;
             match result {
                 Err(error) if !error.is_unavailable() && !error.is_conflict() => {
                     tracing::error!(%error, send.count = endings.len(), "ends of sends were refused by the database");
@@ -236,6 +249,7 @@ fn outcome_of(state: &AppState, ending: &Ending) -> Outcome {
                     message: words(error),
                 },
                 next: next_step(state, claimed, error),
+                last: claimed.attempts >= state.config.outbox.max_attempts.get() as i32,
             }
         }
     }

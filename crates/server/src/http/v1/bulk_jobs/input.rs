@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 use wasel_domain::Category;
 
+use crate::auth::{Caller, Role};
 use crate::bulk::{MAX_RECIPIENTS, Row, read_csv};
 use crate::http::error::ApiError;
 use crate::http::extract::{Json, QueryParams};
@@ -109,10 +110,18 @@ pub struct Input {
     pub rows: Vec<Row>,
 }
 
+/// What is said to everybody, in bytes: an e-mail's HTML is the longest.
+const MAX_CONTENT: usize = 256 * 1024;
+
 impl FromRequest<AppState> for Input {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        // Large lists are read for those who may use them.
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, state).await?;
+        caller.require(&[Role::Owner, Role::Admin])?;
+        let request = Request::from_parts(parts, body);
         let kind = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -192,6 +201,7 @@ impl Input {
     fn of_json(mut request: CreateBulkJobRequest) -> Self {
         let rows = std::mem::take(&mut request.recipients)
             .into_iter()
+            .take(MAX_RECIPIENTS + 1)
             .map(
                 |value| match serde_json::from_value::<RecipientRequest>(value) {
                     Ok(row) => Row {
@@ -245,6 +255,17 @@ impl Input {
         if self.rows.len() > MAX_RECIPIENTS {
             let message = format!("must be at most {MAX_RECIPIENTS}");
             return Err(ApiError::invalid("recipients", message));
+        }
+        let words = request.message.as_ref().map_or(0, String::len);
+        let content = request
+            .content
+            .as_ref()
+            .map_or(0, |content| content.to_string().len());
+        for (field, length) in [("message", words), ("content", content)] {
+            if length > MAX_CONTENT {
+                let message = format!("must be at most {MAX_CONTENT} bytes");
+                return Err(ApiError::invalid(field, message));
+            }
         }
         if request
             .priority
