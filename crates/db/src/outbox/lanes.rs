@@ -106,7 +106,8 @@ async fn list_all(connection: &mut PgConnection) -> Result<Vec<Lane>> {
     .await?)
 }
 
-/// Known lanes with rows after their cursors, and the lanes between them: one index probe for each of both.
+/// Known lanes with rows after their cursors, and the first lane of each gap between them: one index probe for each of
+/// both. Of several new lanes in one gap the next ones follow at the next readings.
 async fn list_from(
     connection: &mut PgConnection,
     cursors: &BTreeMap<Lane, Cursor>,
@@ -114,36 +115,36 @@ async fn list_from(
     let column = |of: fn(&Lane) -> Uuid| cursors.keys().map(of).collect::<Vec<Uuid>>();
     let priorities: Vec<i16> = cursors.values().map(|cursor| cursor.priority).collect();
     let ids: Vec<Uuid> = cursors.values().map(|cursor| cursor.message_id).collect();
+    let gaps = Gaps::between(cursors.keys());
+    // Gaps by plain comparisons: where a comparison of rows ends a scan, Postgres first walks over all that is equal.
     Ok(sqlx::query_as(
-        "WITH RECURSIVE known AS MATERIALIZED (
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::uuid[])
-                 AS k(org_id, channel_id, lane, after_priority, after_id)
-         ), gap AS MATERIALIZED (
-             SELECT org_id, channel_id, lane, lead(org_id, 1, $7) OVER along AS to_org, lead(channel_id, 1, $7) OVER along AS to_channel,
-                 lead(lane, 1, $7) OVER along AS to_lane
-             FROM (SELECT org_id, channel_id, lane FROM known UNION ALL SELECT $6, $6, $6) k
-             WINDOW along AS (ORDER BY org_id, channel_id, lane)
-         ), found AS (
-             SELECT n.*, g.to_org, g.to_channel, g.to_lane FROM gap g CROSS JOIN LATERAL (
-                 SELECT o.org_id, o.channel_id, o.lane FROM outbox o WHERE o.due_at IS NULL AND o.leased_until IS NULL
-                     AND (o.org_id, o.channel_id, o.lane) > (g.org_id, g.channel_id, g.lane)
-                     AND (o.org_id, o.channel_id, o.lane) < (g.to_org, g.to_channel, g.to_lane)
-                 ORDER BY o.org_id, o.channel_id, o.lane LIMIT 1) n
-             UNION ALL
-             SELECT n.*, f.to_org, f.to_channel, f.to_lane FROM found f CROSS JOIN LATERAL (
-                 SELECT o.org_id, o.channel_id, o.lane FROM outbox o WHERE o.due_at IS NULL AND o.leased_until IS NULL
-                     AND (o.org_id, o.channel_id, o.lane) > (f.org_id, f.channel_id, f.lane)
-                     AND (o.org_id, o.channel_id, o.lane) < (f.to_org, f.to_channel, f.to_lane)
-                 ORDER BY o.org_id, o.channel_id, o.lane LIMIT 1) n
-         )
-         SELECT k.org_id, k.channel_id, k.lane FROM known k CROSS JOIN LATERAL (
+        "SELECT k.org_id, k.channel_id, k.lane
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::uuid[])
+             AS k(org_id, channel_id, lane, after_priority, after_id)
+         CROSS JOIN LATERAL (
              SELECT FROM outbox o
              WHERE o.org_id = k.org_id AND o.channel_id = k.channel_id AND o.lane = k.lane
                AND o.due_at IS NULL AND o.leased_until IS NULL
                AND (o.priority, o.message_id) > (k.after_priority, k.after_id)
              ORDER BY o.priority, o.message_id LIMIT 1) o
          UNION ALL
-         SELECT org_id, channel_id, lane FROM found
+         SELECT n.* FROM unnest($6::uuid[], $7::uuid[]) AS g(first, until) CROSS JOIN LATERAL (
+             SELECT o.org_id, o.channel_id, o.lane FROM outbox o
+             WHERE o.org_id >= g.first AND o.org_id < g.until AND o.due_at IS NULL AND o.leased_until IS NULL
+             ORDER BY o.org_id, o.channel_id, o.lane LIMIT 1) n
+         UNION ALL
+         SELECT n.* FROM unnest($8::uuid[], $9::uuid[], $10::uuid[]) AS g(org_id, first, until) CROSS JOIN LATERAL (
+             SELECT o.org_id, o.channel_id, o.lane FROM outbox o
+             WHERE o.org_id = g.org_id AND o.channel_id >= g.first AND o.channel_id < g.until
+               AND o.due_at IS NULL AND o.leased_until IS NULL
+             ORDER BY o.channel_id, o.lane LIMIT 1) n
+         UNION ALL
+         SELECT n.* FROM unnest($11::uuid[], $12::uuid[], $13::uuid[], $14::uuid[]) AS g(org_id, channel_id, first, until)
+         CROSS JOIN LATERAL (
+             SELECT o.org_id, o.channel_id, o.lane FROM outbox o
+             WHERE o.org_id = g.org_id AND o.channel_id = g.channel_id AND o.lane >= g.first AND o.lane < g.until
+               AND o.due_at IS NULL AND o.leased_until IS NULL
+             ORDER BY o.lane LIMIT 1) n
          ORDER BY org_id, channel_id, lane",
     )
     .bind(column(|lane| lane.org_id))
@@ -151,8 +152,63 @@ async fn list_from(
     .bind(column(|lane| lane.lane))
     .bind(priorities)
     .bind(ids)
-    .bind(Uuid::nil())
-    .bind(Uuid::max())
+    .bind(gaps.orgs.iter().map(|gap| gap.0).collect::<Vec<_>>())
+    .bind(gaps.orgs.iter().map(|gap| gap.1).collect::<Vec<_>>())
+    .bind(gaps.channels.iter().map(|gap| gap.0).collect::<Vec<_>>())
+    .bind(gaps.channels.iter().map(|gap| gap.1).collect::<Vec<_>>())
+    .bind(gaps.channels.iter().map(|gap| gap.2).collect::<Vec<_>>())
+    .bind(gaps.lanes.iter().map(|gap| gap.0).collect::<Vec<_>>())
+    .bind(gaps.lanes.iter().map(|gap| gap.1).collect::<Vec<_>>())
+    .bind(gaps.lanes.iter().map(|gap| gap.2).collect::<Vec<_>>())
+    .bind(gaps.lanes.iter().map(|gap| gap.3).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?)
+}
+
+/// Where unknown lanes may be: from the first id to before the second, between known organisations, between known
+/// channels of one, and between known lanes of a channel.
+#[derive(Debug, Default)]
+struct Gaps {
+    orgs: Vec<(Uuid, Uuid)>,
+    channels: Vec<(Uuid, Uuid, Uuid)>,
+    lanes: Vec<(Uuid, Uuid, Uuid, Uuid)>,
+}
+
+impl Gaps {
+    fn between<'a>(known: impl Iterator<Item = &'a Lane>) -> Self {
+        let mut tree: BTreeMap<Uuid, BTreeMap<Uuid, Vec<Uuid>>> = BTreeMap::new();
+        for lane in known {
+            let channels = tree.entry(lane.org_id).or_default();
+            channels.entry(lane.channel_id).or_default().push(lane.lane);
+        }
+        let mut gaps = Self {
+            orgs: around(tree.keys()),
+            ..Self::default()
+        };
+        for (org, channels) in &tree {
+            let between = around(channels.keys()).into_iter();
+            gaps.channels
+                .extend(between.map(|(first, until)| (*org, first, until)));
+            for (channel, lanes) in channels {
+                let between = around(lanes.iter()).into_iter();
+                gaps.lanes
+                    .extend(between.map(|(first, until)| (*org, *channel, first, until)));
+            }
+        }
+        gaps
+    }
+}
+
+/// The gaps before, between and after ids that are in order.
+fn around<'a>(ids: impl Iterator<Item = &'a Uuid>) -> Vec<(Uuid, Uuid)> {
+    let mut gaps = Vec::new();
+    let mut first = Uuid::nil();
+    for id in ids {
+        if first < *id {
+            gaps.push((first, *id));
+        }
+        first = Uuid::from_u128(id.as_u128().saturating_add(1));
+    }
+    gaps.push((first, Uuid::max()));
+    gaps
 }
