@@ -127,9 +127,12 @@ async fn every_bad_row_is_reported_and_all_others_get_their_own_text_once() {
         "variables": { "shop": "متجرنا" }, "recipients": rows });
 
     let preview = app
-        .post(org.agent(), "/v1/bulk-jobs/preview", &request)
+        .post(org.owner(), "/v1/bulk-jobs/preview", &request)
         .await
         .expect(200);
+    app.post(org.agent(), "/v1/bulk-jobs/preview", &request)
+        .await
+        .expect(403);
     assert_eq!(preview["data"][0]["text"], "مرحباً منى، طلبك 1 من متجرنا");
     assert_eq!(app.count("SELECT count(*) FROM bulk_jobs").await, 0);
 

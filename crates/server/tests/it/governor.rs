@@ -485,7 +485,7 @@ async fn an_opt_out_is_of_a_category_or_of_everything_and_the_newest_word_counts
     let path = format!("/v1/contacts/{contact}/consents");
     let say = async |state: &str, category: &str| {
         let body = json!({ "state": state, "category": category });
-        app.post(org.agent(), &path, &body).await.expect(201)
+        app.post(org.owner(), &path, &body).await.expect(201)
     };
     let now = Utc::now;
     let entry = say("opted_out", "marketing").await;
