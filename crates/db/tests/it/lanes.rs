@@ -95,13 +95,16 @@ async fn lanes_that_come_up_before_between_and_behind_the_known_ones_are_found()
     for n in [1, 2, 4, 6, 8] {
         stage.add(n, 5, 1).await;
     }
-    let expected: Vec<Lane> = [1, 2, 3, 4, 6, 7, 8].map(lane).into();
-    assert_eq!(stage.read(&mut reader).await, expected);
-    assert_eq!(
-        stage.read(&mut reader).await,
-        expected,
-        "with all of them known"
-    );
+    // One of each gap at a time: 1 and 2 lie in the same.
+    let mut found = stage.read(&mut reader).await;
+    for _ in 0..2 {
+        assert!(
+            found.contains(&lane(4)) && found.contains(&lane(6)),
+            "{found:?}"
+        );
+        found = stage.read(&mut reader).await;
+    }
+    assert_eq!(found, [1, 2, 3, 4, 6, 7, 8].map(lane));
     // And it fills again.
     stage.add(5, 5, 3).await;
     assert!(stage.read(&mut reader).await.contains(&lane(5)));
