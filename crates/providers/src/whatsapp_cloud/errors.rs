@@ -127,8 +127,8 @@ pub(super) fn from_status(status: StatusCode, headers: &HeaderMap) -> SendError 
 fn class_of_status(status: StatusCode) -> ErrorClass {
     match status.as_u16() {
         429 => ErrorClass::ThrottledChannel,
-        // Something in between gave up waiting, or answered for somebody who may have taken it.
-        408 | 502 | 504 => ErrorClass::Ambiguous,
+        // Something in between gave up waiting for somebody who may have taken it.
+        408 | 504 => ErrorClass::Ambiguous,
         500.. => ErrorClass::Transient,
         // Wrong token, wrong address or version, or a redirect that was not followed: somebody has to look.
         300..=399 | 401 | 403 | 404 => ErrorClass::ChannelBlocked,

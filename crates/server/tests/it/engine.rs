@@ -167,6 +167,52 @@ async fn one_message_of_a_tenant_does_not_wait_for_the_thousand_of_another() {
 }
 
 #[tokio::test]
+async fn a_paused_campaign_sends_nothing_of_what_is_queued_and_the_rest_when_it_goes_on() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    set_rate(&app, &org, org.sms, 10.0).await;
+    let list: Vec<Value> = (0..60).map(|n| json!({ "to": person(n) })).collect();
+    let job =
+        json!({ "channel_id": org.sms, "message": "campaign", "recipients": list, "start": true });
+    let job = app
+        .post(org.owner(), "/v1/bulk-jobs", &job)
+        .await
+        .expect(201);
+    let path = format!("/v1/bulk-jobs/{}", job["id"].as_str().unwrap());
+    wait_until("it has begun", async || {
+        (app.world().accepted().len() > 2).then_some(())
+    })
+    .await;
+    app.post(org.owner(), &format!("{path}/pause"), &Value::Null)
+        .await
+        .expect(200);
+    // What was being handed over at that moment ends.
+    app.wait_count(
+        "SELECT count(*) FROM outbox WHERE leased_until IS NOT NULL",
+        0,
+    )
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let sent = app.world().accepted().len();
+    let waiting = app.count("SELECT count(*) FROM outbox").await;
+    assert!(sent < 60 && waiting > 0, "{sent} sent, {waiting} queued");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(app.world().accepted().len(), sent, "nothing leaves");
+    let queued = app
+        .count("SELECT count(*) FROM messages WHERE bulk_job_id IS NOT NULL AND status = 'queued'")
+        .await;
+    assert_eq!(queued, waiting);
+    app.post(org.owner(), &format!("{path}/resume"), &Value::Null)
+        .await
+        .expect(200);
+    wait_until("everybody has it", async || {
+        (app.world().accepted().len() == 60).then_some(())
+    })
+    .await;
+    assert!(app.world().double_sends().is_empty());
+}
+
+#[tokio::test]
 async fn a_provider_in_trouble_is_left_alone_for_a_while_and_then_tried_with_one_message() {
     let app = TestApp::start().await;
     let org = app.org("a").await;

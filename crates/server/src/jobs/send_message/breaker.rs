@@ -88,7 +88,7 @@ impl Breaker {
     pub fn observe(&mut self, endings: &[&Ending]) -> Vec<Action> {
         let now = Instant::now();
         let mut actions = Vec::new();
-        for ending in endings.iter().filter(|ending| ending.sent) {
+        for ending in endings.iter().filter(|ending| ending.trip.is_some()) {
             let record = self.channels.entry(ending.claimed.channel_id).or_default();
             let what = match &ending.result {
                 Ok(_) => record.worked(ending.probe, ending.claimed.claimed_at),

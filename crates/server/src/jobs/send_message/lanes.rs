@@ -61,8 +61,8 @@ enum Gate {
 pub struct Landing {
     pub org_id: Uuid,
     pub channel_id: Uuid,
-    /// Whether the provider may have counted it.
-    pub arrived: bool,
+    /// How long it was under way; `None` where the provider cannot have counted it.
+    pub trip: Option<Duration>,
     pub at: Instant,
 }
 
@@ -290,7 +290,7 @@ impl Lanes {
             }
         }
         if let Some(channel) = self.channels.get_mut(&landing.channel_id) {
-            channel.window.end(landing.arrived, landing.at);
+            channel.window.end(landing.trip, landing.at);
         }
     }
 
@@ -489,7 +489,7 @@ mod tests {
             lanes.landed(&Landing {
                 org_id: Uuid::from_u128(org),
                 channel_id: Uuid::from_u128(org),
-                arrived: true,
+                trip: Some(Duration::ZERO),
                 at: Instant::now(),
             });
             assert_eq!(shares(&lanes.choose(free + 1))[&Uuid::from_u128(org)], 1);

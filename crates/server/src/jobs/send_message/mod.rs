@@ -238,11 +238,12 @@ impl SendMessage {
                 probe,
                 wait,
             } = departure;
-            let sent = refused.is_none();
+            let mut left_at = None;
             let result = match refused {
                 Some(error) => Some(Err(error)),
                 None => {
                     tokio::time::sleep(wait).await;
+                    left_at = Some(Instant::now());
                     let send = attempt::send(&state, &claimed, channel.as_deref(), to.as_ref());
                     AssertUnwindSafe(send)
                         .catch_unwind()
@@ -256,7 +257,7 @@ impl SendMessage {
                         claimed,
                         to,
                         result,
-                        sent,
+                        trip: left_at.map(|at| at.elapsed()),
                         probe,
                         _permit: permit,
                     };

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -33,8 +33,8 @@ pub struct Ending {
     /// The identity it went to.
     pub to: Option<Identity>,
     pub result: Result<Accepted, SendError>,
-    /// Whether anything left this process.
-    pub sent: bool,
+    /// How long the request was under way; `None` where nothing left this process.
+    pub trip: Option<Duration>,
     /// Whether it showed if its channel works again.
     pub probe: bool,
     /// Free again once the end is written down: what waits for that is bounded.
@@ -73,7 +73,7 @@ impl Recorder {
 
     /// An attempt has ended.
     pub async fn record(&self, ending: Ending) {
-        self.land(&ending.claimed, ending.sent);
+        self.land(&ending.claimed, ending.trip);
         if let Err(lost) = self.endings.send(ending).await {
             tracing::error!(message.id = %lost.0.claimed.message_id, "an end came after the recorder's own");
         }
@@ -81,14 +81,14 @@ impl Recorder {
 
     /// An attempt ended, and how is not known: its lease runs out.
     pub fn abandon(&self, claimed: &Claimed) {
-        self.land(claimed, true);
+        self.land(claimed, Some(Duration::ZERO));
     }
 
-    fn land(&self, claimed: &Claimed, arrived: bool) {
+    fn land(&self, claimed: &Claimed, trip: Option<Duration>) {
         let landing = Landing {
             org_id: claimed.org_id,
             channel_id: claimed.channel_id,
-            arrived,
+            trip,
             at: Instant::now(),
         };
         self.landings
