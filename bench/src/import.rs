@@ -5,13 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use sqlx::postgres::PgPool;
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::bounded::{bounded, ground};
 use crate::children::{Cluster, Server, free_port, output_of, wasel};
 use crate::cpu::Used;
-use crate::ingest::build;
 use crate::print;
 use crate::report::{Bar, Figures, machine};
 
@@ -46,23 +45,13 @@ pub async fn run(args: Args) -> Result<()> {
     if args.rows == 0 || args.customers == 0 || args.rounds == 0 {
         bail!("at least one row, one customer and one round");
     }
-    let program = match &args.wasel {
-        Some(program) => program.clone(),
-        None => build().await?,
-    };
-    let directory = match &args.dir {
-        Some(parent) => tempfile::tempdir_in(parent)?,
-        None => tempfile::tempdir()?,
-    };
+    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref()).await?;
     let mut stage = Stage::default();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let result = tokio::select! {
-        result = tokio::time::timeout(LIMIT, measure(&args, &program, directory.path(), &mut stage)) => {
-            result.unwrap_or_else(|_| bail!("stopped after {LIMIT:?}"))
-        }
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow!("interrupted")),
-    };
+    let result = bounded(
+        LIMIT,
+        measure(&args, &program, directory.path(), &mut stage),
+    )
+    .await;
     stage.clear().await.and(result)
 }
 

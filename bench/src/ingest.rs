@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use crate::baseline_tx::Handed;
+use crate::bounded::{bounded, ground};
 use crate::children::{Cluster, Server, free_port, output_of, wasel};
 use crate::cpu::{self, Used};
 use crate::load::{self, Http, Sender, Sent};
@@ -73,46 +73,17 @@ pub async fn run(args: Args) -> Result<()> {
     {
         bail!("1 to 700 tenants, 1 to 9999 customers each, at least one round");
     }
-    let program = match &args.wasel {
-        Some(program) => program.clone(),
-        None => build().await?,
-    };
-    let directory = match &args.dir {
-        Some(parent) => tempfile::tempdir_in(parent)?,
-        None => tempfile::tempdir()?,
-    };
+    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref()).await?;
     let mut stage = Stage {
         servers: Vec::new(),
         cluster: None,
     };
-    let mut terminate = signal(SignalKind::terminate())?;
-    let result = tokio::select! {
-        result = tokio::time::timeout(LIMIT, measure(&args, &program, directory.path(), &mut stage)) => {
-            result.unwrap_or_else(|_| bail!("stopped after {LIMIT:?}"))
-        }
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow!("interrupted")),
-    };
+    let result = bounded(
+        LIMIT,
+        measure(&args, &program, directory.path(), &mut stage),
+    )
+    .await;
     stage.clear().await.and(result)
-}
-
-/// Builds the server as it ships and returns its program.
-pub async fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "-p", "wasel-server"])
-        .status()
-        .await?;
-    if !status.success() {
-        bail!("the server does not build");
-    }
-    // Beside this program, or in the same target directory when this is a debug build.
-    let here = std::env::current_exe()?;
-    let target = here
-        .parent()
-        .and_then(Path::parent)
-        .context("no target directory")?;
-    Ok(target.join("release/wasel"))
 }
 
 /// What runs, and must not run any more at the end.

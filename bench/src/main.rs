@@ -1,6 +1,7 @@
 //! Measurements of Wasel as ratios in one run. `bench/README.md` tells how to repeat them and what they mean.
 
 mod baseline_tx;
+mod bounded;
 mod children;
 mod cpu;
 mod import;

@@ -4,17 +4,16 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::json;
 use sqlx::postgres::PgPool;
-use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::provider::{self, PREFIX};
 use super::rows::{self, Batch, Tenant};
 use super::stage::{Running, Setting, Stage, headers_for};
-use crate::ingest::build;
+use crate::bounded::{bounded, ground};
 use crate::print;
 use crate::report::{Bar, Figures, machine};
 
@@ -64,23 +63,13 @@ pub async fn run(args: Args) -> Result<()> {
     if args.recipients == 0 {
         bail!("at least one recipient");
     }
-    let program = match &args.wasel {
-        Some(program) => program.clone(),
-        None => build().await?,
-    };
-    let directory = match &args.dir {
-        Some(parent) => tempfile::tempdir_in(parent)?,
-        None => tempfile::tempdir()?,
-    };
+    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref()).await?;
     let mut running = Running::default();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let result = tokio::select! {
-        result = tokio::time::timeout(LIMIT, measure(&args, &program, directory.path(), &mut running)) => {
-            result.unwrap_or_else(|_| bail!("stopped after {LIMIT:?}"))
-        }
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow!("interrupted")),
-    };
+    let result = bounded(
+        LIMIT,
+        measure(&args, &program, directory.path(), &mut running),
+    )
+    .await;
     running.clear().await.and(result)
 }
 

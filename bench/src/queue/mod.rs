@@ -23,11 +23,10 @@ mod stage;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Result, bail};
 
 use self::stage::{Running, Setting, Stage};
-use crate::ingest::build;
+use crate::bounded::{bounded, ground};
 use crate::print;
 use crate::report::{Bar, Figures, machine};
 
@@ -97,23 +96,13 @@ pub async fn run(args: Args) -> Result<()> {
     if args.tenants < 2 || args.tenants > 600 || args.sizes.is_empty() || args.batch == 0 {
         bail!("2 to 600 tenants, at least one size and one row in a claim");
     }
-    let program = match &args.wasel {
-        Some(program) => program.clone(),
-        None => build().await?,
-    };
-    let directory = match &args.dir {
-        Some(parent) => tempfile::tempdir_in(parent)?,
-        None => tempfile::tempdir()?,
-    };
+    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref()).await?;
     let mut running = Running::default();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let result = tokio::select! {
-        result = tokio::time::timeout(LIMIT, measure(&args, &program, directory.path(), &mut running)) => {
-            result.unwrap_or_else(|_| bail!("stopped after {LIMIT:?}"))
-        }
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow!("interrupted")),
-    };
+    let result = bounded(
+        LIMIT,
+        measure(&args, &program, directory.path(), &mut running),
+    )
+    .await;
     running.clear().await.and(result)
 }
 

@@ -114,9 +114,7 @@ pub async fn block(
     reason: &str,
 ) -> Result<bool> {
     let done = sqlx::query(
-        "UPDATE channels c SET status = 'blocked', status_reason = $3
-         FROM (SELECT status AS before FROM channels WHERE org_id = $1 AND id = $2 FOR UPDATE) b
-         WHERE c.org_id = $1 AND c.id = $2 AND b.before = 'active'",
+        "UPDATE channels SET status = 'blocked', status_reason = $3 WHERE org_id = $1 AND id = $2 AND status = 'active'",
     )
     .bind(org.0)
     .bind(channel.0)

@@ -51,26 +51,6 @@ pub async fn insert(connection: &mut PgConnection, consent: &NewConsent<'_>) -> 
     Ok(done.rows_affected() > 0)
 }
 
-/// Whether the contact may not be written to on this channel at all (category `all`).
-pub async fn is_opted_out(
-    connection: &mut PgConnection,
-    org: Uuid,
-    contact: Uuid,
-    channel: Uuid,
-) -> Result<bool> {
-    Ok(sqlx::query_scalar::<_, bool>(
-        "SELECT state = 'opted_out' FROM consents
-         WHERE org_id = $1 AND contact_id = $2 AND category = 'all' AND (channel_id = $3 OR channel_id IS NULL)
-         ORDER BY at DESC, id DESC LIMIT 1",
-    )
-    .bind(org)
-    .bind(contact)
-    .bind(channel)
-    .fetch_optional(connection)
-    .await?
-    .unwrap_or(false))
-}
-
 /// What a person does not want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptOut {

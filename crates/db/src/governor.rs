@@ -12,7 +12,6 @@ use crate::{Result, SystemTx};
 pub struct Facts {
     pub org_id: Uuid,
     pub message_id: Uuid,
-    pub category: String,
     /// The customer's last message in this conversation.
     pub last_inbound_at: Option<DateTime<Utc>>,
     /// What is written with the contact.
@@ -28,7 +27,7 @@ pub struct Facts {
 pub async fn list_facts(tx: &mut SystemTx, messages: &[(Uuid, Uuid)]) -> Result<Vec<Facts>> {
     let (orgs, ids): (Vec<Uuid>, Vec<Uuid>) = messages.iter().copied().unzip();
     Ok(sqlx::query_as(
-        "SELECT m.org_id, m.id AS message_id, m.category, v.last_inbound_at, c.timezone, c.phone_number,
+        "SELECT m.org_id, m.id AS message_id, v.last_inbound_at, c.timezone, c.phone_number,
              coalesce(whole.state = 'opted_out', false) AS opted_out,
              coalesce(part.state = 'opted_out', false) AS opted_out_of_category
          FROM unnest($1::uuid[], $2::uuid[]) AS asked(org_id, id)

@@ -168,7 +168,7 @@ pub struct Row {
     /// A file has columns for other purposes: values that no variable asks for are left out, not refused.
     pub from_file: bool,
     /// What this row says instead of what the job says.
-    pub source: Option<Arc<Source>>,
+    pub source: Option<Arc<Prepared>>,
     /// It cannot even be read.
     pub problem: Option<String>,
 }
@@ -182,16 +182,18 @@ pub struct Renderer<'a> {
     shared: Map<String, Value>,
 }
 
-/// A source with its variables looked up once.
-struct Prepared {
-    source: Arc<Source>,
+/// A source, with what is looked up once for all rows that share it.
+#[derive(Debug)]
+pub struct Prepared {
+    source: Source,
     needed: Option<Vec<String>>,
     /// The provider's template that stands in for ours.
     approved: OnceCell<Option<Mapping>>,
 }
 
 impl Prepared {
-    fn new(source: Arc<Source>) -> Self {
+    #[must_use]
+    pub fn new(source: Source) -> Self {
         let needed = source.variables();
         Self {
             source,
@@ -211,7 +213,7 @@ impl<'a> Renderer<'a> {
         source: Option<Source>,
         shared: Map<String, Value>,
     ) -> Result<Self, ApiError> {
-        let source = source.map(|source| Prepared::new(Arc::new(source)));
+        let source = source.map(Prepared::new);
         if let Some(Prepared {
             needed: Some(needed),
             ..
@@ -284,8 +286,7 @@ impl<'a> Renderer<'a> {
     }
 
     async fn render(&self, row: &Row) -> Result<Result<Value, Refusal>, ApiError> {
-        let own = row.source.clone().map(Prepared::new);
-        let Some(prepared) = own.as_ref().or(self.source.as_ref()) else {
+        let Some(prepared) = row.source.as_deref().or(self.source.as_ref()) else {
             return Err(ApiError::invalid("message", "is missing"));
         };
         let values = self.values(row, prepared.needed.as_deref());
@@ -326,7 +327,7 @@ impl<'a> Renderer<'a> {
         prepared: &Prepared,
         values: Map<String, Value>,
     ) -> Result<OutboundContent, ApiError> {
-        let (source, needed) = (&*prepared.source, prepared.needed.as_deref());
+        let (source, needed) = (&prepared.source, prepared.needed.as_deref());
         if let (Source::Message(_) | Source::Content(_), Some(needed)) = (source, needed) {
             template::check(needed, &values)
                 .map_err(|error| ApiError::refused("template_variables", error.to_string()))?;

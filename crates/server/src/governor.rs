@@ -28,11 +28,9 @@ use rules::{Letter, Rules};
 
 pub use rules::reach_groups;
 
-/// Why a message waits; the `hold_reason` column of the outbox.
+/// Why the governor lets a message wait; with the queue's own reasons, the `hold_reason` column of the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HoldReason {
-    /// An earlier message of its conversation goes first.
-    Order,
     /// This person has been written to too often in a short time (the provider's pair rate).
     PairPace,
     /// The recipient is to be left alone at this hour.
@@ -49,7 +47,6 @@ impl HoldReason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Order => "order",
             Self::PairPace => "pair_pace",
             Self::QuietHours => "quiet_hours",
             Self::FrequencyCap => "frequency_cap",

@@ -182,19 +182,23 @@ mod tests {
 
     #[test]
     fn every_reason_of_the_governor_has_words_in_both_languages() {
-        for reason in [
-            HoldReason::Order,
+        let governors = [
             HoldReason::PairPace,
             HoldReason::QuietHours,
             HoldReason::FrequencyCap,
             HoldReason::DailyReach,
             HoldReason::WarmUp,
-        ] {
+        ];
+        for reason in governors
+            .map(HoldReason::as_str)
+            .into_iter()
+            .chain(["order"])
+        {
             for language in [Language::Arabic, Language::English] {
-                assert_ne!(words(reason.as_str(), language), words("", language));
+                assert_ne!(words(reason, language), words("", language));
             }
-            assert!(words(reason.as_str(), Language::English).is_ascii());
-            assert!(!words(reason.as_str(), Language::Arabic).is_ascii());
+            assert!(words(reason, Language::English).is_ascii());
+            assert!(!words(reason, Language::Arabic).is_ascii());
         }
     }
 

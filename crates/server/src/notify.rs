@@ -17,7 +17,7 @@ use wasel_domain::template::{RenderedTemplate, TemplateTexts};
 use wasel_domain::{Category, OrgId, OutboundContent, UserId};
 use wasel_providers::ChannelKind;
 
-use crate::auth::{Caller, CallerKind, Role};
+use crate::auth::Caller;
 use crate::http::error::ApiError;
 use crate::outbound::{self, ChannelHandle, Fallback, Recipient, SendRequest};
 use crate::provider_templates;
@@ -239,15 +239,7 @@ pub async fn follow(
         return Ok(false);
     };
     // Whoever asked was allowed to, and their channels were chosen then.
-    let caller = Caller {
-        org_id: org,
-        user_id: plan.sender_id.map(UserId),
-        role: Role::Service,
-        email: None,
-        kind: CallerKind::Service,
-        channel_limits: None,
-        token_expires_at: None,
-    };
+    let caller = Caller::service(org, plan.sender_id.map(UserId));
     let mut note = plan.note;
     note.metadata
         .insert("fallback_of".to_owned(), json!(failed));

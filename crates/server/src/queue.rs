@@ -18,7 +18,7 @@ use wasel_db::{SystemTx, automations, contacts, profiles, templates};
 use wasel_domain::template::TemplateTexts;
 use wasel_domain::{Category, ContactId, MessageId, OrgId, OutboundContent, UserId};
 
-use crate::auth::{Caller, CallerKind, Role};
+use crate::auth::Caller;
 use crate::http::error::ApiError;
 use crate::notify::{self, Medium, Note};
 use crate::outbound::{self, Origin, SendRequest};
@@ -187,7 +187,8 @@ async fn attempt(
     state: &AppState,
     row: &Notification,
 ) -> wasel_db::Result<Result<Queued, ApiError>> {
-    let caller = service_of(OrgId(row.org_id));
+    // Whoever may write the queue may use the tenant's channels.
+    let caller = Caller::service(OrgId(row.org_id), None);
     let (mut request, template) = match request_of(state, &caller, row).await {
         Ok(found) => found,
         Err(error) => return Ok(Err(error)),
@@ -206,19 +207,6 @@ async fn attempt(
             part.rollback().await?;
             Ok(Err(error))
         }
-    }
-}
-
-/// Whoever may write the queue may use the tenant's channels.
-fn service_of(org: OrgId) -> Caller {
-    Caller {
-        org_id: org,
-        user_id: None,
-        role: Role::Service,
-        email: None,
-        kind: CallerKind::Service,
-        channel_limits: None,
-        token_expires_at: None,
     }
 }
 
@@ -464,7 +452,7 @@ pub async fn insert(
             Err(about_recipient(&asked, error))
         }
     };
-    let service = service_of(caller.org_id);
+    let service = Caller::service(caller.org_id, None);
     // Before the transaction, which would keep one connection while this waits for another.
     let request = match request_of(state, &service, &asked).await {
         Ok((request, _)) => Some(request),

@@ -175,7 +175,7 @@ pub async fn load(tx: &mut SystemTx, leased: &[Leased]) -> Result<Vec<Claimed>> 
     let ids: Vec<Uuid> = leased.iter().map(|row| row.message_id).collect();
     let claimed: Vec<Claimed> = sqlx::query_as(
         "SELECT m.org_id, m.id AS message_id, o.channel_id, m.conversation_id, m.contact_id, o.attempt_id, o.attempts,
-             m.category, o.priority, o.at_most_once, m.content, m.quoted_message_id, m.created_at, o.claimed_at,
+             m.category, o.at_most_once, m.content, m.quoted_message_id, o.claimed_at,
              o.hold_reason AS held_for
          FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS l(org_id, id, n)
          JOIN outbox o ON o.org_id = l.org_id AND o.message_id = l.id
@@ -200,7 +200,7 @@ pub async fn load(tx: &mut SystemTx, leased: &[Leased]) -> Result<Vec<Claimed>> 
 
 /// Gives leased messages back that may not leave yet. Why and until when is told in the timeline, once for each reason.
 /// From now on the others of their conversations do not wait for them, but where all of these are held alike.
-pub async fn hold(tx: &mut SystemTx, messages: &[(&Claimed, &Leased, Held<'_>)]) -> Result<()> {
+pub async fn hold(tx: &mut SystemTx, messages: &[(Claimed, Leased, Held<'_>)]) -> Result<()> {
     if messages.is_empty() {
         return Ok(());
     }

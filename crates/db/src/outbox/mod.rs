@@ -38,11 +38,9 @@ pub struct Claimed {
     pub attempts: i32,
     /// `wasel_domain::Category`.
     pub category: String,
-    pub priority: i16,
     pub at_most_once: bool,
     pub content: Value,
     pub quoted_message_id: Option<String>,
-    pub created_at: DateTime<Utc>,
     /// When the worker took it.
     pub claimed_at: DateTime<Utc>,
     /// What it was last held for, if it ever was.

@@ -96,6 +96,20 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The server itself, at work for a tenant; for `user_id` where a person asked for it earlier, and was allowed to then.
+    #[must_use]
+    pub fn service(org_id: OrgId, user_id: Option<UserId>) -> Self {
+        Self {
+            org_id,
+            user_id,
+            role: Role::Service,
+            email: None,
+            kind: CallerKind::Service,
+            channel_limits: None,
+            token_expires_at: None,
+        }
+    }
+
     /// For [`wasel_db::Db::tenant`].
     #[must_use]
     pub fn claims(&self) -> TenantClaims {

@@ -177,7 +177,7 @@ impl<'a> Rules<'a> {
         Some(Letter {
             message,
             facts,
-            category: Category::parse(&facts.category).unwrap_or_default(),
+            category: Category::parse(&message.category).unwrap_or_default(),
             policy: &organization.policy,
             organization_zone: &organization.timezone,
             needs_open_window: !is_template && capabilities.is_some_and(|c| c.has_service_window),

@@ -16,7 +16,7 @@ use wasel_db::contacts;
 use wasel_domain::{Category, OrgId, OutboundContent, UserId};
 use wasel_jobs::{Job, JobError, Next};
 
-use crate::auth::{Caller, CallerKind, Role};
+use crate::auth::Caller;
 use crate::http::error::ApiError;
 use crate::outbound::{self, ChannelHandle, Origin, Recipient, SendRequest};
 use crate::registry::Channel;
@@ -140,7 +140,8 @@ async fn feed(
     let feeder = Feeder {
         state,
         job,
-        caller: caller_of(job),
+        // Whoever made the job was allowed to, and its channel was theirs to use.
+        caller: Caller::service(org, job.created_by.map(UserId)),
         channel,
     };
     let mut fed = Vec::with_capacity(pending.len());
@@ -180,19 +181,6 @@ async fn feed(
     tx.commit().await?;
     outbound::wake_sender(state);
     Ok(fed.len())
-}
-
-/// Whoever made the job was allowed to, and its channel was theirs to use.
-fn caller_of(job: &UnderWay) -> Caller {
-    Caller {
-        org_id: OrgId(job.org_id),
-        user_id: job.created_by.map(UserId),
-        role: Role::Service,
-        email: None,
-        kind: CallerKind::Service,
-        channel_limits: None,
-        token_expires_at: None,
-    }
 }
 
 struct Feeder<'a> {

@@ -14,7 +14,7 @@ use wasel_db::scheduled::{self, Run, ScheduledMessage};
 use wasel_domain::{Category, OrgId, OutboundContent, UserId};
 use wasel_jobs::{Job, JobError, Next};
 
-use crate::auth::{Caller, CallerKind, Role};
+use crate::auth::Caller;
 use crate::http::error::ApiError;
 use crate::outbound::{self, ChannelHandle, Origin, Recipient, SendRequest};
 use crate::scheduled as planned;
@@ -63,7 +63,7 @@ impl Job for SendScheduled {
 /// Does one run; `false` if somebody else did, or changed it.
 async fn send(state: &AppState, row: &ScheduledMessage) -> Result<bool, JobError> {
     let (org, now) = (OrgId(row.org_id), Utc::now());
-    let caller = caller_of(row);
+    let caller = Caller::service(org, row.created_by.map(UserId));
     let late = (now - row.fields.scheduled_for).as_seconds_f64();
     // Outside the transaction: it reads by connections of its own.
     let prepared = if late > row.fields.late_limit_seconds {
@@ -119,18 +119,6 @@ async fn send(state: &AppState, row: &ScheduledMessage) -> Result<bool, JobError
     tx.commit().await?;
     state.signals.commits.changes.notify_one();
     Ok(true)
-}
-
-fn caller_of(row: &ScheduledMessage) -> Caller {
-    Caller {
-        org_id: OrgId(row.org_id),
-        user_id: row.created_by.map(UserId),
-        role: Role::Service,
-        email: None,
-        kind: CallerKind::Service,
-        channel_limits: None,
-        token_expires_at: None,
-    }
 }
 
 async fn conversation_of(

@@ -8,7 +8,7 @@ use wasel_db::subscriptions::{self, NewSubscription};
 use wasel_db::{conversations, organizations};
 use wasel_domain::OrgId;
 
-use crate::auth::{Caller, CallerKind, Role};
+use crate::auth::Caller;
 use crate::http::v1::automations::defaults::{self, CreateDefaultsRequest};
 use crate::state::AppState;
 
@@ -31,15 +31,7 @@ pub async fn seed(state: &AppState, slug: &str) -> Result<()> {
     if seeded {
         return Ok(());
     }
-    let caller = Caller {
-        org_id: org,
-        user_id: None,
-        role: Role::Service,
-        email: None,
-        kind: CallerKind::Service,
-        channel_limits: None,
-        token_expires_at: None,
-    };
+    let caller = Caller::service(org, None);
     let request = CreateDefaultsRequest {
         enabled: Some(true),
         ..CreateDefaultsRequest::default()

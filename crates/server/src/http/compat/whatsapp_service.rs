@@ -19,7 +19,7 @@ use wasel_domain::{Category, MessageId, MessageStatus, OutboundContent};
 use wasel_providers::ChannelKind;
 
 use crate::auth::{Caller, Role};
-use crate::bulk::{self, Renderer, Row, Source};
+use crate::bulk::{self, Prepared, Renderer, Row, Source};
 use crate::http::error::{ApiError, DocumentError};
 use crate::http::extract::{DocumentCaller, DocumentJson};
 use crate::http::limits;
@@ -210,7 +210,7 @@ async fn bulk_rows(
     caller: &Caller,
     messages: Vec<Value>,
 ) -> Result<Vec<Row>, ApiError> {
-    let mut templates: HashMap<String, Result<Arc<Source>, String>> = HashMap::new();
+    let mut templates: HashMap<String, Result<Arc<Prepared>, String>> = HashMap::new();
     let mut rows = Vec::with_capacity(messages.len());
     for message in messages {
         let message: BulkMessage = match serde_json::from_value(message) {
@@ -229,7 +229,7 @@ async fn bulk_rows(
                 None => {
                     let found = Source::find(state, caller, Some(id.clone()), None, None).await;
                     let found = match found {
-                        Ok(found) => Ok(Arc::new(found)),
+                        Ok(found) => Ok(Arc::new(Prepared::new(found))),
                         Err(error) if error.status.is_server_error() => return Err(error),
                         Err(error) => Err(error.in_words()),
                     };
@@ -239,7 +239,7 @@ async fn bulk_rows(
             },
             // A plain text: its braces are its own.
             None => match message.message.filter(|text| !text.trim().is_empty()) {
-                Some(body) => Ok(Arc::new(Source::Plain(body))),
+                Some(body) => Ok(Arc::new(Prepared::new(Source::Plain(body)))),
                 None => Err("message: is missing".to_owned()),
             },
         };

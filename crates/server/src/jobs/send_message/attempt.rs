@@ -1,5 +1,6 @@
 //! One send: from the stored message to the provider's answer.
 
+use serde::Deserialize;
 use wasel_db::messages;
 use wasel_db::outbox::Claimed;
 use wasel_domain::event::Identity;
@@ -36,7 +37,7 @@ pub async fn send(
             NOT_ADDRESSABLE,
         ));
     };
-    let content: OutboundContent = match serde_json::from_value(claimed.content.clone()) {
+    let content = match OutboundContent::deserialize(&claimed.content) {
         Ok(content) => content,
         Err(error) => {
             let detail = format!("the stored content: {error}");

@@ -41,7 +41,7 @@ struct Record {
     failures_in_a_row: u32,
     rests: u32,
     probes: u32,
-    held: bool,
+    /// Held by us, and since when.
     held_at: Option<DateTime<Utc>>,
     blocked_at: Option<Instant>,
     /// Failures before then were under way when the rest began, and say nothing new.
@@ -125,7 +125,7 @@ impl Record {
         if !probe && self.held_at.is_some_and(|held| claimed_at <= held) {
             return None;
         }
-        let was_held = self.held || probe;
+        let was_held = self.held_at.is_some() || probe;
         *self = Self {
             throttled_at: self.throttled_at,
             ..Self::default()
@@ -135,7 +135,7 @@ impl Record {
 
     fn troubled(&mut self, now: Instant) -> Option<What> {
         self.failures_in_a_row += 1;
-        if self.failures_in_a_row < TROUBLE && !self.held {
+        if self.failures_in_a_row < TROUBLE && self.held_at.is_none() {
             return None;
         }
         let wait = FIRST_REST * 2_u32.pow(self.rests.min(8));
@@ -159,7 +159,7 @@ impl Record {
         if self.rests_until.is_some_and(|until| now < until) {
             return None;
         }
-        self.hold();
+        self.held_at = Some(Utc::now());
         self.rests += 1;
         self.rests_until = Some(now + wait);
         Some(What::Rest {
@@ -167,11 +167,6 @@ impl Record {
             strikes: self.rests,
             wait,
         })
-    }
-
-    fn hold(&mut self) {
-        self.held = true;
-        self.held_at = Some(Utc::now());
     }
 
     fn blocked(&mut self, now: Instant, reason: String, code: Option<String>) -> Option<What> {
@@ -183,7 +178,7 @@ impl Record {
             return None;
         }
         self.blocked_at = Some(now);
-        self.hold();
+        self.held_at = Some(Utc::now());
         let wait = FIRST_PROBE * 2_u32.pow(self.probes.min(8));
         self.probes += 1;
         Some(What::Block {

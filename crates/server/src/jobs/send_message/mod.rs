@@ -194,27 +194,28 @@ impl SendMessage {
             leased.iter().map(|row| (row.message_id, row)).collect();
         let mut held = Vec::new();
         let mut departures = Vec::with_capacity(claimed.len());
-        for (message, verdict) in claimed.iter().zip(verdicts) {
+        for (claimed, verdict) in claimed.into_iter().zip(verdicts) {
             let refused = match verdict {
                 Verdict::Go => None,
                 Verdict::Refuse(error) => Some(error),
                 Verdict::Hold { reason, until } => {
                     let reason = reason.as_str();
-                    held.push((message, leases[&message.message_id], Held { reason, until }));
+                    let lease = *leases[&claimed.message_id];
+                    held.push((claimed, lease, Held { reason, until }));
                     continue;
                 }
             };
-            let channel = channels.get(&message.channel_id).cloned();
+            let channel = channels.get(&claimed.channel_id).cloned();
             let to = channel
                 .as_ref()
-                .zip(identities.get(&message.contact_id))
+                .zip(identities.get(&claimed.contact_id))
                 .and_then(|(channel, identities)| addressable_of(channel, identities));
             departures.push(Departure {
-                claimed: message.clone(),
+                probe: lanes.is_probed(claimed.channel_id),
+                claimed,
                 channel,
                 to,
                 refused,
-                probe: lanes.is_probed(message.channel_id),
                 wait: Duration::ZERO,
             });
         }
