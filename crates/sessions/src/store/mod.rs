@@ -197,7 +197,7 @@ impl Store {
         Ok(())
     }
 
-    fn done<T>(&self, result: Result<T, HostError>) -> Result<T> {
+    fn done<T>(&self, result: std::result::Result<T, HostError>) -> Result<T> {
         result.map_err(|error| {
             if matches!(error, HostError::LeaseLost) {
                 self.lost.cancel();
@@ -210,8 +210,14 @@ impl Store {
 /// Whether an error of the client says that the lease is another node's.
 #[must_use]
 pub fn is_lease_lost(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .any(|error| matches!(error.downcast_ref(), Some(HostError::LeaseLost)))
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if matches!(error.downcast_ref(), Some(HostError::LeaseLost)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn store_error(error: HostError) -> StoreError {
