@@ -101,6 +101,12 @@ impl Sealer {
         self.current.id
     }
 
+    /// The ids of all configured keys.
+    #[must_use]
+    pub fn key_ids(&self) -> Vec<KeyId> {
+        self.keys().map(|key| key.id).collect()
+    }
+
     /// For the rows that belong to `owner` (a session, say) of a tenant.
     ///
     /// The keys are derived from ENCRYPTION_KEY for this owner alone. Nonces are random, and so many rows are written
@@ -159,6 +165,8 @@ pub struct SealedRow {
 pub struct OpenRow {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
+    /// How many ENCRYPTION_KEYs ago it was sealed; 0 for the current one.
+    pub age: usize,
 }
 
 impl RowKey {
@@ -217,10 +225,11 @@ impl RowSealer {
     /// Opens what [`Self::seal`] made for the same owner, kind and hash.
     pub fn open(&self, kind: i16, hash: &[u8], sealed: &[u8]) -> Result<OpenRow, SealError> {
         let id = key_id(sealed)?;
-        let by = self
+        let (age, by) = self
             .keys
             .iter()
-            .find(|key| key.id == id)
+            .enumerate()
+            .find(|(_, key)| key.id == id)
             .ok_or_else(|| SealError::UnknownKey(hex::encode(id)))?;
         let mut plain = open(&by.aead, &self.associated(kind, hash), sealed)?;
         let (length, rest) = plain.split_first_chunk::<4>().ok_or(SealError::Damaged)?;
@@ -230,7 +239,11 @@ impl RowSealer {
         let key = key.to_vec();
         let start = plain.len() - value.len();
         plain.drain(..start);
-        Ok(OpenRow { key, value: plain })
+        Ok(OpenRow {
+            key,
+            value: plain,
+            age,
+        })
     }
 
     fn associated(&self, kind: i16, hash: &[u8]) -> Vec<u8> {

@@ -10,6 +10,7 @@ use sqlx::postgres::PgQueryResult;
 use uuid::Uuid;
 use wasel_domain::OrgId;
 
+use crate::seal::KeyId;
 use crate::tx::on_a_live_connection;
 use crate::{Db, Error, Result, SystemTx};
 
@@ -79,6 +80,27 @@ pub async fn list(db: &Db, org: OrgId, session_id: Uuid, kind: i16) -> Result<Ve
         .bind(session_id)
         .bind(kind)
         .fetch_all(&db.system)
+    })
+    .await
+}
+
+/// The id (in hex) of a key that sealed some of the session's rows and is not among `known`.
+pub async fn find_other_key(
+    db: &Db,
+    org: OrgId,
+    session_id: Uuid,
+    known: &[KeyId],
+) -> Result<Option<String>> {
+    let known: Vec<_> = known.iter().map(<[u8; 4]>::as_slice).collect();
+    on_a_live_connection(&db.system, || {
+        sqlx::query_scalar(
+            "SELECT encode(substring(sealed FOR 4), 'hex') FROM whatsapp_session_keys
+             WHERE org_id = $1 AND session_id = $2 AND substring(sealed FOR 4) <> ALL ($3) LIMIT 1",
+        )
+        .bind(org.0)
+        .bind(session_id)
+        .bind(&known)
+        .fetch_optional(&db.system)
     })
     .await
 }
@@ -230,15 +252,6 @@ pub async fn wipe(tx: &mut SystemTx, org: OrgId, session_id: Uuid) -> Result<u64
     Ok(done.rows_affected())
 }
 
-/// Whether any state is sealed: then an `ENCRYPTION_KEY` must not be invented.
-pub async fn any(tx: &mut SystemTx) -> Result<bool> {
-    Ok(
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM whatsapp_session_keys)")
-            .fetch_one(&mut **tx)
-            .await?,
-    )
-}
-
 /// The sessions that have state.
 pub async fn list_sessions(tx: &mut SystemTx) -> Result<Vec<(OrgId, Uuid)>> {
     let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(
@@ -257,7 +270,7 @@ pub async fn lock_not_sealed_by(
     tx: &mut SystemTx,
     org: OrgId,
     session_id: Uuid,
-    current: crate::seal::KeyId,
+    current: KeyId,
     after: &(i16, Vec<u8>),
     limit: i64,
 ) -> Result<Vec<StoredRow>> {

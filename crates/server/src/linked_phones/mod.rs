@@ -1,0 +1,3 @@
+//! Linked phones: what the sessions need of the server.
+
+pub mod key_rows;
