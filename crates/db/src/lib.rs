@@ -49,6 +49,7 @@ pub mod reports;
 pub mod scheduled;
 pub mod seal;
 pub mod sessions;
+pub mod session_keys;
 pub mod subscriptions;
 pub mod templates;
 mod tx;

@@ -4,8 +4,10 @@
 //! the server implements: leases, the rows of a session's state, and where its traffic goes.
 
 pub mod host;
+pub mod store;
 
 pub use host::{
     Claimed, Host, HostError, KeyRow, KeyRows, Lease, LiveSignal, Session, SessionNews,
     SessionOptions, StopReason,
 };
+pub use store::Store;
