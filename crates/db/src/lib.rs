@@ -48,6 +48,7 @@ pub mod reactions;
 pub mod reports;
 pub mod scheduled;
 pub mod seal;
+pub mod session_requests;
 pub mod subscriptions;
 pub mod templates;
 mod tx;

@@ -8,6 +8,7 @@ pub mod governor;
 pub mod holds;
 pub mod http;
 pub mod jobs;
+pub mod linked_phones;
 pub mod notify;
 pub mod outbound;
 pub mod provider_templates;
