@@ -50,6 +50,7 @@ pub mod scheduled;
 pub mod seal;
 pub mod sessions;
 pub mod session_keys;
+pub mod session_requests;
 pub mod subscriptions;
 pub mod templates;
 mod tx;

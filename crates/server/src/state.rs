@@ -55,6 +55,8 @@ pub struct Signals {
     pub bulk: Arc<Notify>,
     pub scheduled: Arc<Notify>,
     pub automations: Arc<Notify>,
+    /// Linked phones: something is wanted of one, or asked of it.
+    pub sessions: Arc<Notify>,
 }
 
 impl FromRef<AppState> for AuthContext {
