@@ -6,7 +6,7 @@ use crate::outbound::Recipient;
 
 /// One request; its JSON is what a queue of commands stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Command {
     /// Unlinks this device at WhatsApp; [`crate::SessionNews::LoggedOut`] follows.
     LogOut,
@@ -14,9 +14,9 @@ pub enum Command {
     PairWithPhone {
         phone: String,
     },
-    /// What `navigator.credentials.get` answered on web.whatsapp.com, as JSON.
+    /// What `navigator.credentials.get` answered on web.whatsapp.com, as JSON text.
     PasskeyResponse {
-        assertion: serde_json::Value,
+        assertion_json: String,
     },
     /// The person saw the same code on the phone.
     PasskeyConfirm,
@@ -91,6 +91,21 @@ pub enum CommandError {
     NoAnswer(String),
 }
 
+impl CommandError {
+    /// For programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotHere => "not_here",
+            Self::NotConnected => "not_connected",
+            Self::NotNow(_) => "not_now",
+            Self::Invalid { .. } => "invalid",
+            Self::Refused(_) => "refused",
+            Self::NoAnswer(_) => "no_answer",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +135,7 @@ mod tests {
         }
         assert_eq!(
             serde_json::to_value(Command::LogOut).unwrap(),
-            serde_json::json!({"command": "log_out"})
+            serde_json::json!({"type": "log_out"})
         );
     }
 }

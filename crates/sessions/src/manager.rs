@@ -52,6 +52,12 @@ impl Manager {
         Vec::new()
     }
 
+    /// The sessions that run here.
+    #[must_use]
+    pub fn running(&self) -> Vec<Uuid> {
+        Vec::new()
+    }
+
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts::default()
