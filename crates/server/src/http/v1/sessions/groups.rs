@@ -25,12 +25,8 @@ pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list, create))
 }
 
-/// A group.
+/// A group, as the session answers it.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(
-    dead_code,
-    reason = "describes in the document what the session answers"
-)]
 struct GroupView {
     /// `…@g.us`.
     jid: String,
@@ -40,10 +36,6 @@ struct GroupView {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(
-    dead_code,
-    reason = "describes in the document what the session answers"
-)]
 struct ParticipantView {
     jid: String,
     /// E.164; `null` where WhatsApp hides the number.
