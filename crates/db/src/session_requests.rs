@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use uuid::Uuid;
 use wasel_domain::{ChannelId, OrgId};
 
-use crate::channels::{self, NewChannel};
+use crate::channels;
 use crate::{Result, SystemTx};
 
 /// `channels.kind` of linked phones.
@@ -124,18 +124,24 @@ pub async fn find_by_channel(
         .await?)
 }
 
-/// Makes the channel of that name, or takes the one there is. One that was blocked because its phone is gone works
-/// again.
+/// Makes the channel of that name, or takes the one there is. One that is blocked because its session was deleted works
+/// again; where there is a session, that session says whether the channel works.
 pub async fn upsert_channel(tx: &mut SystemTx, org: OrgId, name: &str) -> Result<ChannelId> {
-    let channel = NewChannel {
-        org_id: org,
-        id: ChannelId::generate(),
-        kind: CHANNEL_KIND,
-        name,
-        settings: &Value::Object(serde_json::Map::new()),
-        routing_keys: &[],
-    };
-    channels::upsert(tx, &channel).await
+    let id: Uuid = sqlx::query_scalar(
+        "INSERT INTO channels (org_id, id, kind, name) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (org_id, kind, name) DO UPDATE SET (status, status_reason) = (
+             SELECT CASE WHEN free THEN 'active' ELSE channels.status END, CASE WHEN NOT free THEN channels.status_reason END
+             FROM (SELECT channels.status = 'blocked' AND NOT EXISTS (SELECT FROM whatsapp_sessions s
+                 WHERE s.org_id = channels.org_id AND s.channel_id = channels.id) AS free) AS f)
+         RETURNING id",
+    )
+    .bind(org.0)
+    .bind(ChannelId::generate().0)
+    .bind(CHANNEL_KIND)
+    .bind(name)
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(ChannelId(id))
 }
 
 /// The channel's session, made where it has none. The flag tells whether it is new.

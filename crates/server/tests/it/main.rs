@@ -23,6 +23,7 @@ mod outbound;
 mod provider_templates;
 mod reports;
 mod scheduled;
+mod sessions;
 mod templates;
 mod tenancy;
 mod written_names;

@@ -13,7 +13,7 @@ use wasel_db::session_requests::{self, LinkedPhone};
 
 use crate::auth::{Caller, Role};
 use crate::http::error::{ApiError, DocumentError};
-use crate::http::extract::{DocumentCaller, DocumentJson, PathParam};
+use crate::http::extract::{DocumentCaller, DocumentJson, DocumentPath};
 use crate::http::v1::sessions::{linking, no_qr_code, valid_qr};
 use crate::state::AppState;
 
@@ -124,7 +124,7 @@ async fn find(
 async fn qr(
     State(state): State<AppState>,
     DocumentCaller(caller): DocumentCaller,
-    PathParam(org): PathParam<Uuid>,
+    DocumentPath(org): DocumentPath<Uuid>,
 ) -> Result<Json<Value>, DocumentError> {
     let session = find(&state, &caller, org).await?;
     let session = session.ok_or_else(|| {
@@ -147,7 +147,7 @@ async fn qr(
 async fn status(
     State(state): State<AppState>,
     DocumentCaller(caller): DocumentCaller,
-    PathParam(org): PathParam<Uuid>,
+    DocumentPath(org): DocumentPath<Uuid>,
 ) -> Result<Json<Value>, DocumentError> {
     let session = find(&state, &caller, org).await?;
     Ok(Json(match session {
@@ -170,7 +170,7 @@ async fn status(
 async fn logout(
     State(state): State<AppState>,
     DocumentCaller(caller): DocumentCaller,
-    PathParam(org): PathParam<Uuid>,
+    DocumentPath(org): DocumentPath<Uuid>,
 ) -> Result<Json<Value>, DocumentError> {
     own_org(&caller, org)?;
     caller.require(&MANAGERS)?;

@@ -18,27 +18,51 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(20);
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 const LATER_LOOKS: Duration = Duration::from_millis(250);
 
-/// What can be asked of a session; on the wire `{"type": …}` and the fields.
+/// Whom a command is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// E.164.
+    Phone(String),
+    /// `201012345678@s.whatsapp.net`.
+    Jid(String),
+    /// `123456789012345@lid`.
+    Lid(String),
+    /// `120363…@g.us`.
+    Group(String),
+}
+
+impl Recipient {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Phone(phone) => json!({ "phone": phone }),
+            Self::Jid(jid) => json!({ "jid": jid }),
+            Self::Lid(lid) => json!({ "lid": lid }),
+            Self::Group(jid) => json!({ "group": jid }),
+        }
+    }
+}
+
+/// What can be asked of a session. Its JSON is that of `wasel_sessions::Command`, which a build without linked phones
+/// does not have: another node may.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Unlinks the phone for good.
     LogOut,
     /// A pairing code for this phone (E.164) instead of a QR code.
     PairWithPhone { phone: String },
-    /// What the browser's authenticator said, as JSON text.
-    PasskeyResponse { assertion_json: String },
+    /// What the browser's authenticator said.
+    PasskeyResponse { assertion: Value },
     /// The person has compared the codes.
     PasskeyConfirm,
     /// The groups the phone is in.
     Groups,
-    /// `participants` are numbers (E.164) or JIDs.
     CreateGroup {
         subject: String,
-        participants: Vec<String>,
+        participants: Vec<Recipient>,
     },
-    /// Shows a customer or a group that somebody types. `to` is a number (E.164), a JID or a LID.
+    /// Shows a customer or a group that somebody types.
     Typing {
-        to: String,
+        to: Recipient,
         typing: bool,
         recording: bool,
     },
@@ -48,25 +72,29 @@ impl Command {
     #[must_use]
     pub fn to_json(&self) -> Value {
         match self {
-            Self::LogOut => json!({ "type": "log_out" }),
-            Self::PairWithPhone { phone } => json!({ "type": "pair_with_phone", "phone": phone }),
-            Self::PasskeyResponse { assertion_json } => {
-                json!({ "type": "passkey_response", "assertion_json": assertion_json })
+            Self::LogOut => json!({ "command": "log_out" }),
+            Self::PairWithPhone { phone } => {
+                json!({ "command": "pair_with_phone", "phone": phone })
             }
-            Self::PasskeyConfirm => json!({ "type": "passkey_confirm" }),
-            Self::Groups => json!({ "type": "groups" }),
+            Self::PasskeyResponse { assertion } => {
+                json!({ "command": "passkey_response", "assertion": assertion })
+            }
+            Self::PasskeyConfirm => json!({ "command": "passkey_confirm" }),
+            Self::Groups => json!({ "command": "groups" }),
             Self::CreateGroup {
                 subject,
                 participants,
             } => {
-                json!({ "type": "create_group", "subject": subject, "participants": participants })
+                let participants: Vec<Value> =
+                    participants.iter().map(Recipient::to_json).collect();
+                json!({ "command": "create_group", "subject": subject, "participants": participants })
             }
             Self::Typing {
                 to,
                 typing,
                 recording,
             } => {
-                json!({ "type": "typing", "to": to, "typing": typing, "recording": recording })
+                json!({ "command": "typing", "to": to.to_json(), "typing": typing, "recording": recording })
             }
         }
     }

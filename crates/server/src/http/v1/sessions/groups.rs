@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::commands::{self, ANSWER_WAIT, Command};
+use super::commands::{self, ANSWER_WAIT, Command, Recipient};
 use super::{MANAGERS, linking, visible};
 use crate::auth::{Caller, Role};
 use crate::http::error::{ApiError, ErrorBody};
@@ -25,12 +25,8 @@ pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list, create))
 }
 
-/// A group.
+/// A group, as the session answers it.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(
-    dead_code,
-    reason = "describes in the document what the session answers"
-)]
 struct GroupView {
     /// `…@g.us`.
     jid: String,
@@ -40,10 +36,6 @@ struct GroupView {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(
-    dead_code,
-    reason = "describes in the document what the session answers"
-)]
 struct ParticipantView {
     jid: String,
     /// E.164; `null` where WhatsApp hides the number.
@@ -64,8 +56,9 @@ async fn list(
 ) -> Result<axum::Json<Page<Value>>, ApiError> {
     caller.require(&[Role::Owner, Role::Admin, Role::Agent])?;
     visible(&state, &caller, id).await?;
-    let answer = commands::ask(&state, caller.org_id, id, &Command::Groups, ANSWER_WAIT).await?;
-    let Value::Array(data) = answer else {
+    let mut answer =
+        commands::ask(&state, caller.org_id, id, &Command::Groups, ANSWER_WAIT).await?;
+    let Value::Array(data) = answer["groups"].take() else {
         tracing::error!(session.id = %id, "a session answered a list of groups with something else");
         return Err(ApiError::new(
             StatusCode::BAD_GATEWAY,
@@ -121,11 +114,11 @@ async fn create(
         .enumerate()
         .map(|(index, text)| {
             let text = text.trim();
-            if is_jid(text) {
-                return Ok(text.to_owned());
+            if let Some(known) = person(text) {
+                return Ok(known);
             }
             wasel_domain::E164::parse(text, region)
-                .map(|number| number.as_str().to_owned())
+                .map(|number| Recipient::Phone(number.as_str().to_owned()))
                 .map_err(|error| {
                     ApiError::invalid(format!("participants[{index}]"), error.to_string())
                 })
@@ -139,10 +132,15 @@ async fn create(
     Ok((StatusCode::CREATED, axum::Json(group)))
 }
 
-/// An address of a person on WhatsApp Web.
-fn is_jid(text: &str) -> bool {
-    let user = text
-        .strip_suffix("@s.whatsapp.net")
-        .or_else(|| text.strip_suffix("@lid"));
-    user.is_some_and(|user| !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit()))
+/// A person's address on WhatsApp Web.
+fn person(text: &str) -> Option<Recipient> {
+    let (user, server) = text.split_once('@')?;
+    if user.is_empty() || !user.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    match server {
+        "s.whatsapp.net" => Some(Recipient::Jid(text.to_owned())),
+        "lid" => Some(Recipient::Lid(text.to_owned())),
+        _ => None,
+    }
 }

@@ -440,7 +440,7 @@ async fn passkey(
     if session.passkey_request.is_none() {
         return Err(no_passkey("WhatsApp has not asked for a passkey"));
     }
-    let assertion = &request.assertion;
+    let assertion = request.assertion;
     for part in ["clientDataJSON", "authenticatorData", "signature"] {
         if !assertion["response"][part].is_string() {
             let field = format!("assertion.response.{part}");
@@ -450,9 +450,7 @@ async fn passkey(
     if !assertion["id"].is_string() && !assertion["rawId"].is_string() {
         return Err(ApiError::invalid("assertion.rawId", "is missing"));
     }
-    let command = Command::PasskeyResponse {
-        assertion_json: assertion.to_string(),
-    };
+    let command = Command::PasskeyResponse { assertion };
     let result = commands::ask(&state, caller.org_id, id, &command, ANSWER_WAIT).await?;
     Ok(axum::Json(DoneView { result }))
 }

@@ -9,10 +9,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
-use wasel_db::{channels, contacts, conversations, session_requests};
+use wasel_db::contacts::{self, ContactIdentity};
+use wasel_db::{channels, conversations, session_requests};
 use wasel_domain::{ConversationId, event::IdentityKind};
 
-use super::commands::{self, Command};
+use super::commands::{self, Command, Recipient};
 use crate::auth::{Caller, Role};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Json, PathParam};
@@ -20,8 +21,6 @@ use crate::state::AppState;
 
 /// WhatsApp shows it for about that long; later it would be news of yesterday.
 const WORTH: Duration = Duration::from_secs(10);
-/// What a session can address, the best first: a group has a JID only.
-const ADDRESSES: [IdentityKind; 3] = [IdentityKind::Jid, IdentityKind::Phone, IdentityKind::Lid];
 
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(typing))
@@ -75,18 +74,29 @@ async fn typing(
     let session = session.ok_or_else(commands::not_running)?;
     let identities = contacts::list_identities(&mut tx, org, &[conversation.contact_id]).await?;
     tx.commit().await?;
-    let address = ADDRESSES.iter().find_map(|kind| {
-        identities
-            .iter()
-            .find(|identity| identity.kind == kind.as_str())
-    });
-    let address = address
-        .ok_or_else(|| ApiError::refused("not_addressable", crate::outbound::NOT_ADDRESSABLE))?;
+    let to = match conversation.group_id {
+        Some(group) => Some(Recipient::Group(group)),
+        None => recipient(&identities),
+    };
+    let to =
+        to.ok_or_else(|| ApiError::refused("not_addressable", crate::outbound::NOT_ADDRESSABLE))?;
     let command = Command::Typing {
-        to: address.value.clone(),
+        to,
         typing: request.typing,
         recording: request.recording,
     };
     commands::tell(&state, org, session.id, &command, WORTH).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// The best address of those a session can write to.
+fn recipient(identities: &[ContactIdentity]) -> Option<Recipient> {
+    let value = |kind: IdentityKind| {
+        let found = identities.iter().find(|known| known.kind == kind.as_str());
+        found.map(|known| known.value.clone())
+    };
+    value(IdentityKind::Phone)
+        .map(Recipient::Phone)
+        .or_else(|| value(IdentityKind::Jid).map(Recipient::Jid))
+        .or_else(|| value(IdentityKind::Lid).map(Recipient::Lid))
 }
