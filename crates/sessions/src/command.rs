@@ -6,7 +6,7 @@ use crate::outbound::Recipient;
 
 /// One request; its JSON is what a queue of commands stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// Unlinks this device at WhatsApp; [`crate::SessionNews::LoggedOut`] follows.
     LogOut,
@@ -14,9 +14,9 @@ pub enum Command {
     PairWithPhone {
         phone: String,
     },
-    /// What `navigator.credentials.get` answered on web.whatsapp.com, as JSON text.
+    /// What `navigator.credentials.get` answered on web.whatsapp.com, as JSON.
     PasskeyResponse {
-        assertion_json: String,
+        assertion: serde_json::Value,
     },
     /// The person saw the same code on the phone.
     PasskeyConfirm,
@@ -135,7 +135,7 @@ mod tests {
         }
         assert_eq!(
             serde_json::to_value(Command::LogOut).unwrap(),
-            serde_json::json!({"type": "log_out"})
+            serde_json::json!({"command": "log_out"})
         );
     }
 }
