@@ -201,11 +201,11 @@ pub async fn find_sealed_secrets(
 
 /// Whether any secret is sealed: then an `ENCRYPTION_KEY` must not be invented.
 pub async fn any_sealed(connection: &mut PgConnection) -> Result<bool> {
-    Ok(
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM channel_secrets)")
-            .fetch_one(connection)
-            .await?,
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM channel_secrets) OR EXISTS (SELECT FROM whatsapp_session_keys)",
     )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// Whether any channel is known to webhooks by one of these keys.
