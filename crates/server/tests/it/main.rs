@@ -23,6 +23,8 @@ mod outbound;
 mod provider_templates;
 mod reports;
 mod scheduled;
+#[cfg(feature = "linked-phones")]
+mod session_keys;
 mod templates;
 mod tenancy;
 mod written_names;
