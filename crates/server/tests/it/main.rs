@@ -24,6 +24,8 @@ mod provider_templates;
 mod reports;
 mod scheduled;
 mod sessions;
+#[cfg(feature = "linked-phones")]
+mod session_keys;
 mod templates;
 mod tenancy;
 mod written_names;
