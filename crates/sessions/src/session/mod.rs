@@ -1,1 +1,4 @@
 //! One linked phone.
+
+pub(crate) mod transport;
+pub(crate) mod version;
