@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 use wasel_db::{Db, PoolSizes};
-use wasel_domain::ProviderEvent;
 use wasel_domain::event::InboundMessage;
+use wasel_domain::{ChannelId, ProviderEvent};
 use wasel_providers::{ChannelKind, OpenChannel, ProviderConfig, Providers, WebhookRequest};
 
 const KIND: ChannelKind = ChannelKind::WhatsappCloud;
@@ -59,17 +59,23 @@ struct Baseline {
 
 pub async fn run(args: Args) -> Result<()> {
     let handed: Vec<Handed> = serde_json::from_str(&std::io::read_to_string(std::io::stdin())?)?;
-    let providers = Providers::new(ProviderConfig {
-        // Never called.
-        meta_graph_base: "http://127.0.0.1:9".to_owned(),
-        meta_graph_version: "v26.0".to_owned(),
-        ..ProviderConfig::default()
-    });
+    let providers = Providers::new(
+        ProviderConfig {
+            // Never called.
+            meta_graph_base: "http://127.0.0.1:9".to_owned(),
+            meta_graph_version: "v26.0".to_owned(),
+            ..ProviderConfig::default()
+        },
+        None,
+    );
     let mut channels = HashMap::new();
     for channel in handed {
-        let open = providers
-            .of(KIND)
-            .open(KIND, &channel.settings, &channel.secrets)?;
+        let open = providers.of(KIND).open(
+            ChannelId::generate(),
+            KIND,
+            &channel.settings,
+            &channel.secrets,
+        )?;
         for key in open.routing_keys() {
             channels.insert(
                 key,

@@ -192,7 +192,7 @@ fn mix(number: u64) -> u64 {
 mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, Method};
-    use wasel_domain::ProviderEvent;
+    use wasel_domain::{ChannelId, ProviderEvent};
     use wasel_providers::{ChannelKind, ProviderConfig, Providers, WebhookRequest};
 
     use super::*;
@@ -220,15 +220,19 @@ mod tests {
             body: &body,
             received_at: chrono::Utc::now(),
         };
-        let providers = Providers::new(ProviderConfig {
-            meta_graph_base: "http://localhost".to_owned(),
-            meta_graph_version: "v26.0".to_owned(),
-            ..ProviderConfig::default()
-        });
+        let providers = Providers::new(
+            ProviderConfig {
+                meta_graph_base: "http://localhost".to_owned(),
+                meta_graph_version: "v26.0".to_owned(),
+                ..ProviderConfig::default()
+            },
+            None,
+        );
         let provider = providers.of(ChannelKind::WhatsappCloud);
         let tenant = &world.tenants[message.tenant as usize];
         let channel = provider
             .open(
+                ChannelId::generate(),
                 ChannelKind::WhatsappCloud,
                 &tenant.settings(),
                 &tenant.secrets(),

@@ -173,6 +173,23 @@ pub async fn find(
     )
 }
 
+/// The id of the channel of this kind and name.
+pub async fn find_id(
+    connection: &mut PgConnection,
+    org: OrgId,
+    kind: &str,
+    name: &str,
+) -> Result<Option<ChannelId>> {
+    let id: Option<Uuid> =
+        sqlx::query_scalar("SELECT id FROM channels WHERE org_id = $1 AND kind = $2 AND name = $3")
+            .bind(org.0)
+            .bind(kind)
+            .bind(name)
+            .fetch_optional(connection)
+            .await?;
+    Ok(id.map(ChannelId))
+}
+
 /// Every tenant's channels, for the registry.
 pub async fn list_sealed(tx: &mut SystemTx) -> Result<Vec<SealedChannel>> {
     Ok(sqlx::query_as(
@@ -201,11 +218,11 @@ pub async fn find_sealed_secrets(
 
 /// Whether any secret is sealed: then an `ENCRYPTION_KEY` must not be invented.
 pub async fn any_sealed(connection: &mut PgConnection) -> Result<bool> {
-    Ok(
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM channel_secrets)")
-            .fetch_one(connection)
-            .await?,
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM channel_secrets) OR EXISTS (SELECT FROM whatsapp_session_keys)",
     )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// Whether any channel is known to webhooks by one of these keys.

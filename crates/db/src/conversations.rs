@@ -179,6 +179,64 @@ pub async fn find_or_insert(
     .await?)
 }
 
+/// The conversation on this channel with the person who has one of these identities, or the group's.
+pub async fn find_of_party(
+    connection: &mut PgConnection,
+    org: OrgId,
+    channel: ChannelId,
+    identities: &[Identity],
+    group: Option<&str>,
+) -> Result<Option<Uuid>> {
+    let kinds: Vec<&str> = identities.iter().map(|one| one.kind.as_str()).collect();
+    let values: Vec<&str> = identities.iter().map(|one| one.value.as_str()).collect();
+    Ok(sqlx::query_scalar(
+        "SELECT c.id FROM conversations c WHERE c.org_id = $1 AND c.channel_id = $2 AND CASE
+             WHEN $5::text IS NOT NULL THEN c.group_id = $5
+             ELSE c.group_id IS NULL AND c.contact_id IN (
+                 SELECT i.contact_id FROM unnest($3::text[], $4::text[]) AS n(kind, value)
+                 JOIN contact_identities i ON i.org_id = $1 AND i.kind = n.kind AND i.value = n.value) END
+         LIMIT 1",
+    )
+    .bind(org.0)
+    .bind(channel.0)
+    .bind(kinds)
+    .bind(values)
+    .bind(group)
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// The group's conversation, made if there is none; `contact` stands for the group until somebody in it writes.
+pub async fn find_or_insert_group(
+    connection: &mut PgConnection,
+    org: OrgId,
+    channel: ChannelId,
+    contact: ContactId,
+    group: &str,
+) -> Result<Conversation> {
+    sqlx::query(
+        "INSERT INTO conversations (org_id, id, channel_id, contact_id, group_id, customer_name)
+         SELECT $1, $5, $2, $3, $4, c.name FROM contacts c
+         WHERE c.org_id = $1 AND c.id = $3
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(org.0)
+    .bind(channel.0)
+    .bind(contact.0)
+    .bind(group)
+    .bind(Uuid::now_v7())
+    .execute(&mut *connection)
+    .await?;
+    Ok(sqlx::query_as(
+        "SELECT * FROM conversations WHERE org_id = $1 AND channel_id = $2 AND group_id = $3",
+    )
+    .bind(org.0)
+    .bind(channel.0)
+    .bind(group)
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Changes a person makes; `None` leaves a field as it is, `Some(None)` empties it.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {

@@ -67,10 +67,11 @@ pub async fn savepoint(connection: &mut PgConnection) -> Result<sqlx::Transactio
     Ok(Connection::begin(connection).await?)
 }
 
-/// Begins a transaction. A connection that died while it lay in the pool shows here, where nothing is lost by taking
-/// the next one; after a restart of the database that may be true of all the pool has now. A database that is away is
-/// another matter: then the first new connection fails, and with it this.
-async fn on_a_live_connection<T, F>(pool: &PgPool, begin: impl Fn() -> F) -> Result<T>
+/// Begins a transaction, or does in one statement what may be done twice. A connection that died while it lay in the
+/// pool shows here, where nothing is lost by taking the next one; after a restart of the database that may be true of
+/// all the pool has now. A database that is away is another matter: then the first new connection fails, and with it
+/// this.
+pub(crate) async fn on_a_live_connection<T, F>(pool: &PgPool, begin: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = sqlx::Result<T>>,
 {

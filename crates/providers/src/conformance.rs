@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
+use wasel_domain::ChannelId;
 use wasel_domain::event::Identity;
 
 pub use summary::summary;
@@ -156,7 +157,7 @@ impl Subject {
 
     fn open_with(&self, base: &str, secrets: &Value) -> Arc<dyn OpenChannel> {
         (self.provider)(base)
-            .open(self.kind, &self.settings, secrets)
+            .open(ChannelId::generate(), self.kind, &self.settings, secrets)
             .unwrap_or_else(|error| panic!("{}: does not open: {error}", self.name))
     }
 
@@ -194,9 +195,19 @@ pub fn check_settings(subject: &Subject) {
                 let mut changed = whole.clone();
                 changed[&field] = broken.clone();
                 let result = if is_secret {
-                    provider.open(subject.kind, &subject.settings, &changed)
+                    provider.open(
+                        ChannelId::generate(),
+                        subject.kind,
+                        &subject.settings,
+                        &changed,
+                    )
                 } else {
-                    provider.open(subject.kind, &changed, &subject.secrets)
+                    provider.open(
+                        ChannelId::generate(),
+                        subject.kind,
+                        &changed,
+                        &subject.secrets,
+                    )
                 };
                 if let Err(error) = result {
                     subject.assert_discreet(&field, &error);

@@ -13,6 +13,7 @@ pub mod templates;
 pub mod twilio;
 pub mod webhook;
 pub mod whatsapp_cloud;
+pub mod whatsapp_web;
 pub mod words;
 
 use std::sync::Arc;
@@ -20,13 +21,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 use wasel_domain::event::{Identity, RoutedEvent, StatusEvent};
-use wasel_domain::{AttemptId, MediaRef, MessageId, MessageStatus, OutboundContent};
+use wasel_domain::{AttemptId, ChannelId, MediaRef, MessageId, MessageStatus, OutboundContent};
 
 pub use capabilities::{Capabilities, PairPace};
 pub use error::{ErrorClass, Fault, SendError};
 pub use media::{FetchFrom, FetchedMedia};
 pub use templates::ProviderTemplates;
 pub use webhook::{ParseError, VerifyError, WebhookRequest};
+pub use whatsapp_web::LinkedPhones;
 pub use words::{Explanation, Language};
 
 /// A kind of channel, as `wasel apply` and the `channels.kind` column name it.
@@ -37,14 +39,17 @@ pub enum ChannelKind {
     TwilioSms,
     TwilioWhatsapp,
     Email,
+    /// A linked phone.
+    WhatsappWeb,
 }
 
 impl ChannelKind {
-    pub const ALL: [ChannelKind; 4] = [
+    pub const ALL: [ChannelKind; 5] = [
         Self::WhatsappCloud,
         Self::TwilioSms,
         Self::TwilioWhatsapp,
         Self::Email,
+        Self::WhatsappWeb,
     ];
 
     #[must_use]
@@ -54,6 +59,7 @@ impl ChannelKind {
             Self::TwilioSms => "twilio_sms",
             Self::TwilioWhatsapp => "twilio_whatsapp",
             Self::Email => "email",
+            Self::WhatsappWeb => "whatsapp_web",
         }
     }
 
@@ -102,6 +108,7 @@ pub trait Provider: Send + Sync {
     /// Binds the provider to one channel's settings and secrets (JSON objects, see each folder's `settings.rs`).
     fn open(
         &self,
+        id: ChannelId,
         kind: ChannelKind,
         settings: &Value,
         secrets: &Value,
@@ -185,6 +192,8 @@ pub struct Outbound<'a> {
     pub quoted_message_id: Option<&'a str>,
     /// What was said before, where the channel asks for it ([`Capabilities::threads_by_id`]).
     pub thread: Option<&'a Thread>,
+    /// The group it goes to, where it goes to one; `to` is then somebody in it.
+    pub group_id: Option<&'a str>,
     /// Where the provider shall report, for those that take an address per message; it carries the attempt id.
     pub status_callback: Option<&'a str>,
 }
@@ -244,15 +253,18 @@ pub struct Providers {
     whatsapp_cloud: whatsapp_cloud::WhatsappCloud,
     twilio: twilio::Twilio,
     email: email::Email,
+    whatsapp_web: whatsapp_web::WhatsappWeb,
 }
 
 impl Providers {
+    /// `phones` runs the linked ones; `None` where this build has none.
     #[must_use]
-    pub fn new(config: ProviderConfig) -> Self {
+    pub fn new(config: ProviderConfig, phones: Option<Arc<dyn LinkedPhones>>) -> Self {
         Self {
             whatsapp_cloud: whatsapp_cloud::WhatsappCloud::new(config.clone()),
             twilio: twilio::Twilio::new(config.clone()),
             email: email::Email::new(config),
+            whatsapp_web: whatsapp_web::WhatsappWeb::new(phones),
         }
     }
 
@@ -262,6 +274,7 @@ impl Providers {
             ChannelKind::WhatsappCloud => &self.whatsapp_cloud,
             ChannelKind::TwilioSms | ChannelKind::TwilioWhatsapp => &self.twilio,
             ChannelKind::Email => &self.email,
+            ChannelKind::WhatsappWeb => &self.whatsapp_web,
         }
     }
 }

@@ -200,8 +200,13 @@ pub async fn enqueue_in(
         Recipient::Address { channel, to } => {
             let identity = address(&channel.0, to)?;
             let contact = contacts::find_or_insert(tx, org, &identity, None).await?;
-            let conversation =
-                conversations::find_or_insert(tx, org, channel.0.id, contact).await?;
+            let conversation = match group_of(&identity) {
+                Some(group) => {
+                    conversations::find_or_insert_group(tx, org, channel.0.id, contact, group)
+                        .await?
+                }
+                None => conversations::find_or_insert(tx, org, channel.0.id, contact).await?,
+            };
             (channel.0.clone(), conversation)
         }
     };
@@ -209,7 +214,18 @@ pub async fn enqueue_in(
     let category = provider_templates::check(tx, org, &channel, &request.content)
         .await?
         .unwrap_or(request.category);
-    let to = recipient_of(tx, org, &channel, ContactId(conversation.contact_id)).await?;
+    let to = match &conversation.group_id {
+        Some(group)
+            if channel
+                .open
+                .capabilities()
+                .addressable
+                .contains(&IdentityKind::Jid) =>
+        {
+            Identity::new(IdentityKind::Jid, group)
+        }
+        _ => recipient_of(tx, org, &channel, ContactId(conversation.contact_id)).await?,
+    };
     check_rules(tx, org, &channel, &conversation, &request.content, category).await?;
     let quoted = match request.reply_to {
         Some(id) => Some(
@@ -226,6 +242,10 @@ pub async fn enqueue_in(
     };
     let content = serde_json::to_value(&request.content)
         .map_err(|_| ApiError::invalid("content", "is not JSON"))?;
+    let mut metadata = request.metadata.clone();
+    if let (Some(group), Some(fields)) = (&conversation.group_id, metadata.as_object_mut()) {
+        fields.insert("group_id".to_owned(), json!(group));
+    }
     messages::insert_outbound(
         tx,
         &NewOutbound {
@@ -243,7 +263,7 @@ pub async fn enqueue_in(
             quoted_message_id: quoted.as_deref(),
             sender_id: caller.user_id,
             request_id: request.request_id.as_deref(),
-            metadata: &request.metadata,
+            metadata: &metadata,
             priority: request.priority,
             at_most_once: request.at_most_once,
             category,
@@ -285,6 +305,11 @@ pub(crate) fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError>
         return Err(ApiError::invalid("to", "is missing"));
     }
     if to.contains('@') {
+        if addressable.contains(&IdentityKind::Jid)
+            && let Some(identity) = whatsapp_address(to)
+        {
+            return Ok(identity);
+        }
         if addressable.contains(&IdentityKind::Email) {
             let address = email::parse(to).map_err(|error| ApiError::invalid("to", error))?;
             return Ok(Identity::new(IdentityKind::Email, address));
@@ -307,6 +332,29 @@ pub(crate) fn address(channel: &Channel, to: &str) -> Result<Identity, ApiError>
     let number = E164::parse(number, channel.region)
         .map_err(|error| ApiError::invalid("to", error.to_string()))?;
     Ok(Identity::new(IdentityKind::Phone, number.as_str()))
+}
+
+/// A person's or a group's WhatsApp address: `201…@s.whatsapp.net`, `1349…@lid`, `1203…@g.us`.
+fn whatsapp_address(to: &str) -> Option<Identity> {
+    let (user, server) = to.split_once('@')?;
+    let is_number = |text: &str| {
+        !text.is_empty() && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    match server {
+        "s.whatsapp.net" if is_number(user) => {
+            Some(Identity::new(IdentityKind::Phone, format!("+{user}")))
+        }
+        "lid" if is_number(user) => Some(Identity::new(IdentityKind::Lid, to)),
+        // Old groups carry their founder's number and a time.
+        "g.us" if user.split('-').all(is_number) => Some(Identity::new(IdentityKind::Jid, to)),
+        _ => None,
+    }
+}
+
+/// The group an address names.
+fn group_of(identity: &Identity) -> Option<&str> {
+    (identity.kind == IdentityKind::Jid && identity.value.ends_with("@g.us"))
+        .then_some(identity.value.as_str())
 }
 
 /// `EG.1349…`: a country, a dot, up to 128 letters and digits (Meta, business-scoped user ids).

@@ -123,7 +123,12 @@ impl Registry {
         let open = self
             .providers
             .of(kind)
-            .open(kind, &row.channel.settings, &secrets)
+            .open(
+                ChannelId(row.channel.id),
+                kind,
+                &row.channel.settings,
+                &secrets,
+            )
             .map_err(|error| error.to_string())?;
         let limits = limits_of(&row.channel);
         Ok(Channel {

@@ -175,7 +175,8 @@ pub async fn load(tx: &mut SystemTx, leased: &[Leased]) -> Result<Vec<Claimed>> 
     let ids: Vec<Uuid> = leased.iter().map(|row| row.message_id).collect();
     let claimed: Vec<Claimed> = sqlx::query_as(
         "SELECT m.org_id, m.id AS message_id, o.channel_id, m.conversation_id, m.contact_id, o.attempt_id, o.attempts,
-             m.category, o.at_most_once, m.content, m.quoted_message_id, o.claimed_at,
+             m.category, o.at_most_once, m.content, m.quoted_message_id,
+             m.metadata ->> 'group_id' AS group_id, o.claimed_at,
              o.hold_reason AS held_for
          FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS l(org_id, id, n)
          JOIN outbox o ON o.org_id = l.org_id AND o.message_id = l.id

@@ -41,6 +41,8 @@ pub struct Claimed {
     pub at_most_once: bool,
     pub content: Value,
     pub quoted_message_id: Option<String>,
+    /// The group it goes to, where it goes to one.
+    pub group_id: Option<String>,
     /// When the worker took it.
     pub claimed_at: DateTime<Utc>,
     /// What it was last held for, if it ever was.

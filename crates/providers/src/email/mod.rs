@@ -34,7 +34,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 use wasel_domain::event::IdentityKind;
-use wasel_domain::{MediaRef, MessageStatus, OutboundContent, RoutedEvent};
+use wasel_domain::{ChannelId, MediaRef, MessageStatus, OutboundContent, RoutedEvent};
 
 use self::relay::{Parcel, Relay};
 use self::settings::Settings;
@@ -93,6 +93,7 @@ impl Provider for Email {
 
     fn open(
         &self,
+        _id: ChannelId,
         kind: ChannelKind,
         settings: &Value,
         secrets: &Value,

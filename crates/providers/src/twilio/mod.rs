@@ -37,7 +37,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use url::Url;
 use wasel_domain::event::IdentityKind;
-use wasel_domain::{MediaRef, OutboundContent, RoutedEvent};
+use wasel_domain::{ChannelId, MediaRef, OutboundContent, RoutedEvent};
 
 use self::address::Network;
 pub use self::errors::classify_status_code;
@@ -118,6 +118,7 @@ impl Provider for Twilio {
 
     fn open(
         &self,
+        _id: ChannelId,
         kind: ChannelKind,
         settings: &Value,
         secrets: &Value,
@@ -125,7 +126,7 @@ impl Provider for Twilio {
         let network = match kind {
             ChannelKind::TwilioSms => Network::Sms,
             ChannelKind::TwilioWhatsapp => Network::Whatsapp,
-            ChannelKind::WhatsappCloud | ChannelKind::Email => {
+            ChannelKind::WhatsappCloud | ChannelKind::Email | ChannelKind::WhatsappWeb => {
                 return Err(SettingsError {
                     field: "kind",
                     reason: "not a kind of channel at Twilio".to_owned(),

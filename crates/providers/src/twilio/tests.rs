@@ -6,6 +6,7 @@ mod server;
 mod signature;
 
 use std::sync::Arc;
+use wasel_domain::ChannelId;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -28,7 +29,12 @@ fn twilio(api_base: &str) -> Twilio {
 fn channel_at(api_base: &str, kind: ChannelKind) -> Arc<dyn OpenChannel> {
     let settings = json!({"account_sid": ACCOUNT, "from": "+12025550100"});
     twilio(api_base)
-        .open(kind, &settings, &json!({"auth_token": TOKEN}))
+        .open(
+            ChannelId::generate(),
+            kind,
+            &settings,
+            &json!({"auth_token": TOKEN}),
+        )
         .unwrap()
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 use wasel_domain::event::{IdentityKind, RoutedEvent};
-use wasel_domain::{MediaRef, OutboundContent};
+use wasel_domain::{ChannelId, MediaRef, OutboundContent};
 
 pub use errors::classify;
 
@@ -94,6 +94,7 @@ impl Provider for WhatsappCloud {
 
     fn open(
         &self,
+        _id: ChannelId,
         kind: ChannelKind,
         settings: &Value,
         secrets: &Value,

@@ -57,6 +57,7 @@ async fn send(subject: &Subject, base: &str) -> Result<Accepted, SendError> {
         to: &subject.recipient,
         content: &content,
         quoted_message_id: None,
+        group_id: None,
         status_callback: Some("https://wasel.example/callback?attempt=1"),
     };
     let channel = subject.open(base);

@@ -337,12 +337,15 @@ async fn apply_channel(
         target[key] = serde_json::to_value(value)?;
     }
     with_account_defaults(foundation, kind, &mut settings);
-    let open = provider.open(kind, &settings, &secrets)?;
+    let id = channels::find_id(tx, org, kind.as_str(), name)
+        .await?
+        .unwrap_or_else(ChannelId::generate);
+    let open = provider.open(id, kind, &settings, &secrets)?;
     let id = channels::upsert(
         tx,
         &NewChannel {
             org_id: org,
-            id: ChannelId::generate(),
+            id,
             kind: kind.as_str(),
             name,
             settings: &settings,

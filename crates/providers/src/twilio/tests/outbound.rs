@@ -1,4 +1,5 @@
 use std::time::Duration;
+use wasel_domain::ChannelId;
 
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
@@ -76,6 +77,7 @@ async fn send_to(
         to,
         content,
         quoted_message_id: Some("SM9"),
+        group_id: None,
         status_callback: Some(CALLBACK),
     };
     channel.send(&client(), &message).await
@@ -164,7 +166,12 @@ async fn a_messaging_service_takes_the_place_of_the_sender() {
         "messaging_service_sid": "MG1",
     });
     let channel = twilio(&server.base)
-        .open(SMS, &settings, &json!({"auth_token": [TOKEN, "old"]}))
+        .open(
+            ChannelId::generate(),
+            SMS,
+            &settings,
+            &json!({"auth_token": [TOKEN, "old"]}),
+        )
         .unwrap();
     send_to(&*channel, &phone(), &text("hi")).await.unwrap();
     assert_eq!(
@@ -392,6 +399,7 @@ async fn an_answer_that_never_comes_is_ambiguous() {
         to: &to,
         content: &content,
         quoted_message_id: None,
+        group_id: None,
         status_callback: None,
     };
     let error = channel.send(&impatient, &message).await.unwrap_err();
@@ -666,7 +674,7 @@ fn settings_that_make_no_channel_are_refused_by_name() {
         ),
     ] {
         let error: SettingsError = twilio("")
-            .open(kind, &settings, &secrets)
+            .open(ChannelId::generate(), kind, &settings, &secrets)
             .err()
             .unwrap_or_else(|| panic!("{settings} makes a channel"));
         assert_eq!(error.field, field, "{settings}");
@@ -676,7 +684,12 @@ fn settings_that_make_no_channel_are_refused_by_name() {
         let settings = with("from", json!(from));
         assert!(
             twilio("")
-                .open(SMS, &settings, &json!({"auth_token": TOKEN}))
+                .open(
+                    ChannelId::generate(),
+                    SMS,
+                    &settings,
+                    &json!({"auth_token": TOKEN})
+                )
                 .is_ok()
         );
     }
@@ -689,7 +702,9 @@ fn the_servers_token_serves_where_a_channel_has_none() {
         twilio_auth_token: Some(TOKEN.to_owned()),
         ..crate::ProviderConfig::default()
     });
-    let channel = provider.open(SMS, &settings, &Value::Null).unwrap();
+    let channel = provider
+        .open(ChannelId::generate(), SMS, &settings, &Value::Null)
+        .unwrap();
     let signed = super::Webhook::post("CallSid=CA1234567890ABCDE&Caller=%2B14158675309&Digits=1234&From=%2B14158675309&To=%2B18005551212")
         .at("https://mycompany.com/myapp.php?foo=1&bar=2")
         .signed("RSOYDt4T1cUTdK1PDd93/VVr8B8=");

@@ -1,6 +1,7 @@
 use http::Method;
 use proptest::prelude::*;
 use serde_json::json;
+use wasel_domain::ChannelId;
 use wasel_domain::event::{Identity, IdentityKind};
 use wasel_domain::{AttemptId, ProviderEvent, RoutedEvent};
 
@@ -100,7 +101,9 @@ fn a_channels_keys_are_spelled_as_its_webhooks_routes_are() {
             "from": from,
             "messaging_service_sid": "MG0123456789abcdef0123456789abcdef",
         });
-        let channel = twilio("").open(kind, &settings, &secrets).unwrap();
+        let channel = twilio("")
+            .open(ChannelId::generate(), kind, &settings, &secrets)
+            .unwrap();
         let keys = channel.routing_keys();
         assert!(
             routes(name).iter().all(|route| keys.contains(route)),

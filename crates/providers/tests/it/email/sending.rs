@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use wasel_domain::ChannelId;
 
 use mail_parser::MessageParser;
 use serde_json::json;
@@ -22,6 +23,7 @@ fn channel(url: &str) -> Arc<dyn OpenChannel> {
     let url = url.replace("://", &format!("://shop:{PASSWORD}@"));
     provider()
         .open(
+            ChannelId::generate(),
             ChannelKind::Email,
             &json!({"from": "متجر <Shop@example.com>"}),
             &json!({"smtp_url": url}),
@@ -65,6 +67,7 @@ impl Sending {
             to: &self.to,
             content: &self.content,
             quoted_message_id: self.quoted,
+            group_id: None,
             thread: self.thread.as_ref(),
             status_callback: None,
         };
@@ -491,7 +494,12 @@ async fn nobody_there_is_no_lost_answer() {
 #[tokio::test]
 async fn a_channel_without_a_mail_server_says_so() {
     let channel = provider()
-        .open(ChannelKind::Email, &subject().settings, &json!({}))
+        .open(
+            ChannelId::generate(),
+            ChannelKind::Email,
+            &subject().settings,
+            &json!({}),
+        )
         .unwrap();
     let error = Sending::default().through(&channel).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::ChannelBlocked);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use wasel_domain::ChannelId;
 
 use serde_json::json;
 use wasel_domain::event::{Identity, IdentityKind, ProviderEvent};
@@ -82,7 +83,12 @@ fn open(url: &str, ca: Option<String>) -> Arc<dyn OpenChannel> {
     let settings = json!({"from": "Shop <shop@example.com>", "smtp_ca": ca});
     let secrets = json!({"smtp_url": url, "webhook_secret": SECRET});
     provider()
-        .open(ChannelKind::Email, &settings, &secrets)
+        .open(
+            ChannelId::generate(),
+            ChannelKind::Email,
+            &settings,
+            &secrets,
+        )
         .unwrap()
 }
 
@@ -101,6 +107,7 @@ async fn send(
         to: &Identity::new(IdentityKind::Email, "sara@customer.example"),
         content: &content,
         quoted_message_id: None,
+        group_id: None,
         thread: None,
         status_callback: None,
     };

@@ -2,6 +2,7 @@
 //! midnight (1728000000), the mails were written the evening before.
 
 use std::time::Duration;
+use wasel_domain::ChannelId;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -461,7 +462,12 @@ fn a_service_that_cannot_sign_gives_the_secret_as_password() {
 #[test]
 fn a_channel_without_a_secret_believes_nobody() {
     let channel = provider()
-        .open(subject().kind, &subject().settings, &serde_json::json!({}))
+        .open(
+            ChannelId::generate(),
+            subject().kind,
+            &subject().settings,
+            &serde_json::json!({}),
+        )
         .unwrap();
     let mut request = case("gmail_reply").request;
     sign_at(&mut request, "", RECEIVED_AT);

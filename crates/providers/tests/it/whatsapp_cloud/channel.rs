@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use wasel_domain::ChannelId;
 use wasel_providers::conformance::{Request, summary};
 use wasel_providers::whatsapp_cloud::{WhatsappCloud, classify};
 use wasel_providers::{ChannelKind, ErrorClass, Provider, ProviderConfig, VerifyError};
@@ -12,7 +13,12 @@ const NOWHERE: &str = "http://127.0.0.1:9";
 const BODY: &[u8] = br#"{"object":"whatsapp_business_account","entry":[]}"#;
 
 fn error_field(settings: &Value, secrets: &Value) -> &'static str {
-    match provider(NOWHERE).open(ChannelKind::WhatsappCloud, settings, secrets) {
+    match provider(NOWHERE).open(
+        ChannelId::generate(),
+        ChannelKind::WhatsappCloud,
+        settings,
+        secrets,
+    ) {
         Ok(_) => "none",
         Err(error) => error.field,
     }
@@ -57,9 +63,19 @@ fn each_wrong_setting_is_named() {
     assert_eq!(error_field(&settings(), &json!("x")), "access_token");
 
     let wrong_base = provider("not an address");
-    let error = wrong_base.open(ChannelKind::WhatsappCloud, &settings(), &secrets());
+    let error = wrong_base.open(
+        ChannelId::generate(),
+        ChannelKind::WhatsappCloud,
+        &settings(),
+        &secrets(),
+    );
     assert_eq!(error.err().unwrap().field, "META_GRAPH_BASE");
-    let other_kind = provider(NOWHERE).open(ChannelKind::TwilioSms, &settings(), &secrets());
+    let other_kind = provider(NOWHERE).open(
+        ChannelId::generate(),
+        ChannelKind::TwilioSms,
+        &settings(),
+        &secrets(),
+    );
     assert_eq!(other_kind.err().unwrap().field, "kind");
 }
 
@@ -172,7 +188,12 @@ fn a_body_of_more_events_than_meta_can_send_is_refused() {
 fn while_the_app_secret_is_rotated_both_are_believed() {
     let both = json!({"access_token": "t", "app_secret": ["new secret", APP_SECRET]});
     let channel = provider(NOWHERE)
-        .open(ChannelKind::WhatsappCloud, &settings(), &both)
+        .open(
+            ChannelId::generate(),
+            ChannelKind::WhatsappCloud,
+            &settings(),
+            &both,
+        )
         .unwrap();
     for (secret, expected) in [
         (APP_SECRET, Ok(())),
@@ -194,7 +215,12 @@ fn the_servers_own_secret_and_token_stand_in_for_those_a_channel_lacks() {
     });
     let open = |secrets: Value| {
         shared
-            .open(ChannelKind::WhatsappCloud, &settings(), &secrets)
+            .open(
+                ChannelId::generate(),
+                ChannelKind::WhatsappCloud,
+                &settings(),
+                &secrets,
+            )
             .unwrap()
     };
     let handshake = query(&[
@@ -225,7 +251,12 @@ fn a_channel_without_a_secret_believes_nobody_not_even_an_empty_key() {
         json!({"access_token": "t", "app_secret": []}),
     ] {
         let channel = provider(NOWHERE)
-            .open(ChannelKind::WhatsappCloud, &settings(), &secrets)
+            .open(
+                ChannelId::generate(),
+                ChannelKind::WhatsappCloud,
+                &settings(),
+                &secrets,
+            )
             .unwrap();
         let mut request = Request::post(WEBHOOK_URL, BODY);
         sign(&mut request, &json!({"app_secret": ""}));
@@ -305,7 +336,12 @@ fn the_handshake_is_answered_only_to_who_knows_the_token() {
 
     let without = json!({"access_token": "t", "app_secret": "s"});
     let without = provider(NOWHERE)
-        .open(ChannelKind::WhatsappCloud, &settings(), &without)
+        .open(
+            ChannelId::generate(),
+            ChannelKind::WhatsappCloud,
+            &settings(),
+            &without,
+        )
         .unwrap();
     let empty = query(&[mode, ("hub.verify_token", ""), challenge]);
     assert_eq!(without.challenge(&empty), None);

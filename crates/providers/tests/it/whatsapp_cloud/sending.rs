@@ -25,6 +25,7 @@ async fn send(
         to,
         content: &content,
         quoted_message_id,
+        group_id: None,
         status_callback: None,
     };
     open(base).send(&client(), &message).await

@@ -61,6 +61,7 @@ pub async fn send(
         to,
         content: &content,
         quoted_message_id: claimed.quoted_message_id.as_deref(),
+        group_id: claimed.group_id.as_deref(),
         status_callback: Some(&callback),
     };
     Some(channel.open.send(&state.http, &outbound).await)

@@ -1,0 +1,1 @@
+//! Leases as this process sees them.

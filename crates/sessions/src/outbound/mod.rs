@@ -1,0 +1,85 @@
+//! From a message of ours to WhatsApp's, and what became of it.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use wasel_domain::event::Identity;
+use wasel_domain::{E164, OutboundContent};
+
+/// A message to send.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Our message's id. WhatsApp's id of the message is made of it, so that each attempt at one message carries the
+    /// same and a recipient shows it once.
+    pub message_id: Uuid,
+    pub to: Recipient,
+    pub content: OutboundContent,
+    /// The file of an image, a video, an audio, a document or a sticker.
+    pub media: Option<MediaFile>,
+    pub quoted: Option<Quoted>,
+}
+
+/// Whom to write to. Its JSON is `{"phone": "+20…"}`, `{"jid": "…"}`, `{"lid": "…"}` or `{"group": "…@g.us"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipient {
+    Phone(E164),
+    /// `201012345678@s.whatsapp.net`.
+    Jid(String),
+    /// `123456789012345@lid`; the suffix may be missing.
+    Lid(String),
+    /// `120363…@g.us`.
+    Group(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct MediaFile {
+    pub bytes: Bytes,
+    pub mime_type: String,
+}
+
+/// The message that is answered.
+#[derive(Clone, Debug)]
+pub struct Quoted {
+    pub provider_message_id: String,
+    pub from_us: bool,
+    /// Its text, to show above the answer.
+    pub text: Option<String>,
+    /// Who wrote it, in a group: their JID or LID.
+    pub participant: Option<String>,
+}
+
+/// WhatsApp's server took the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub provider_message_id: String,
+    /// How the recipient is known, as far as the session learnt.
+    pub recipient: Vec<Identity>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendFailure {
+    /// No connection to WhatsApp from this node; nothing was sent.
+    #[error("the linked phone is not connected")]
+    NotConnected,
+    /// WhatsApp asks for a slower pace; nothing was sent.
+    #[error("WhatsApp asks for a slower pace")]
+    Throttled,
+    #[error("the number is not on WhatsApp")]
+    NotOnWhatsapp,
+    /// The message cannot be sent like this.
+    #[error("{field}: {reason}")]
+    Content { field: &'static str, reason: String },
+    /// WhatsApp's server refused the message: 463 is the limit on new chats, 479 a message it cannot read.
+    #[error("WhatsApp refused the message ({code})")]
+    Nack { code: u16 },
+    /// It may have been sent. Trying again with the same id is harmless.
+    #[error("no answer from WhatsApp")]
+    Ambiguous,
+    /// Another node runs the session by now; nothing was sent.
+    #[error("the session moved to another node")]
+    LeaseLost,
+    /// Nothing was sent; trying again later may work.
+    #[error("{0}")]
+    Transient(String),
+}
