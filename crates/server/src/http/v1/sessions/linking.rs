@@ -96,7 +96,8 @@ pub async fn link(
     state.signals.commits.changes.notify_one();
     state.signals.sessions.notify_one();
     let code_is_there = shows_code(&session, phone) && session.pair_with_phone.as_deref() == phone;
-    if let (true, false, None, Some(phone)) = (runs, code_is_there, session.linked_at, phone) {
+    let under_way = runs && session.should_run && session.linked_at.is_none();
+    if let (true, false, Some(phone)) = (under_way, code_is_there, phone) {
         // It runs without knowing of the phone.
         let command = Command::PairWithPhone {
             phone: phone.to_owned(),

@@ -236,8 +236,6 @@ async fn create(
             .with_details(json!({ "id": id })));
     }
     session_requests::update(&mut tx, org, id, &settings).await?;
-    let phone_text = phone.as_ref().map(wasel_domain::E164::as_str);
-    session_requests::request_start(&mut tx, org, id, phone_text).await?;
     tx.commit().await?;
     let session = match linking::link(&state, &caller, id, phone.as_ref()).await {
         Ok(session) => session,
