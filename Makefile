@@ -11,8 +11,8 @@ setup: ## installs what is missing to build and run
 	@scripts/setup.sh run
 
 demo: setup ## builds and runs everything on this machine, with simulated providers
-	cargo build -p wasel-server
-	cargo run -q -p wasel-server -- demo
+	cargo build -p wasel-server --features simulated-phones
+	cargo run -q -p wasel-server --features simulated-phones -- demo
 
 test: ## installs what is missing and runs every check and test
 	@scripts/setup.sh test

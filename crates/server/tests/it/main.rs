@@ -16,6 +16,7 @@ mod governor;
 mod import;
 mod inbound;
 mod inbound_kinds;
+mod linked_phones;
 mod migrations;
 mod notification_queue;
 mod notifications;
@@ -23,9 +24,9 @@ mod outbound;
 mod provider_templates;
 mod reports;
 mod scheduled;
-mod sessions;
 #[cfg(feature = "linked-phones")]
 mod session_keys;
+mod sessions;
 mod templates;
 mod tenancy;
 mod written_names;
