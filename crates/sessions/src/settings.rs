@@ -91,6 +91,8 @@ pub enum SettingsError {
     Plain,
     #[error("WHATSAPP_WEB_URL must be wss:// or ws://, not {0}://")]
     Scheme(String),
+    #[error("WHATSAPP_WEB_URL is not the address of a server")]
+    Address,
     #[error("the lease must last at least twice as long as the time between renewals")]
     Lease,
 }

@@ -98,10 +98,14 @@ fn message(heard: &Heard) -> Vec<ProviderEvent> {
         .decode(&heard.message)
         .ok()
         .and_then(|bytes| codec::message_decode(&bytes).ok());
-    let Some(whole) = decoded else {
-        return Vec::new();
-    };
-    let inner = content::unwrap(&whole);
+    decoded
+        .map(|message| translate(heard, &message))
+        .unwrap_or_default()
+}
+
+/// The events of a message whose protobuf is at hand.
+pub(crate) fn translate(heard: &Heard, message: &wa::Message) -> Vec<ProviderEvent> {
+    let inner = content::unwrap(message);
     let at = time(heard.at);
     let customer = || Party {
         identities: heard.who.identities(),

@@ -5,6 +5,7 @@
 
 mod content;
 mod events;
+mod heard;
 mod history;
 mod people;
 
@@ -12,7 +13,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wasel_domain::ProviderEvent;
 
-pub(crate) use events::{nack, receipt};
+pub(crate) use events::{nack, receipt, translate};
+pub(crate) use heard::heard;
 pub(crate) use history::{Limits as HistoryLimits, read as read_history};
 pub(crate) use people::{Who, party_of};
 
@@ -88,10 +90,6 @@ impl Record {
             linked_phone: FORM,
             items,
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
     }
 
     pub(crate) fn events(&self) -> Vec<ProviderEvent> {

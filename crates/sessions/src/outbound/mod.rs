@@ -1,10 +1,18 @@
 //! From a message of ours to WhatsApp's, and what became of it.
 
+mod cards;
+mod compose;
+mod fallback;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use wasel_domain::event::Identity;
 use wasel_domain::{E164, OutboundContent};
+use whatsapp_rust::Jid;
+use whatsapp_rust::wacore_binary::JidExt as _;
+
+pub(crate) use compose::{check, compose, upload_type};
 
 /// A message to send.
 #[derive(Clone, Debug)]
@@ -38,7 +46,7 @@ pub struct MediaFile {
     pub mime_type: String,
 }
 
-/// The message that is answered.
+/// The message that is answered, or, for a reaction, the one reacted to (WhatsApp wants to know who wrote it).
 #[derive(Clone, Debug)]
 pub struct Quoted {
     pub provider_message_id: String,
@@ -83,3 +91,45 @@ pub enum SendFailure {
     #[error("{0}")]
     Transient(String),
 }
+
+impl Recipient {
+    /// The address; [`Recipient::Phone`] may turn out to have another one.
+    pub(crate) fn jid(&self) -> Result<Jid, SendFailure> {
+        let bad = || SendFailure::Content {
+            field: "to",
+            reason: "not an address at WhatsApp".to_owned(),
+        };
+        match self {
+            Self::Phone(phone) => Ok(Jid::pn(phone.digits())),
+            Self::Jid(jid) => jid.parse().map_err(|_| bad()),
+            Self::Lid(lid) if lid.contains('@') => {
+                lid.parse::<Jid>().ok().filter(Jid::is_lid).ok_or_else(bad)
+            }
+            Self::Lid(lid) if lid.bytes().all(|b| b.is_ascii_digit()) && !lid.is_empty() => {
+                Ok(Jid::lid(lid.as_str()))
+            }
+            Self::Group(group) => group
+                .parse::<Jid>()
+                .ok()
+                .filter(|jid| jid.is_group())
+                .ok_or_else(bad),
+            Self::Lid(_) => Err(bad()),
+        }
+    }
+}
+
+/// WhatsApp's id of a message of ours.
+pub(crate) fn provider_message_id(message: Uuid) -> String {
+    message.simple().to_string().to_ascii_uppercase()
+}
+
+/// Whether an id was made by [`provider_message_id`]; those of edits and receipts are others.
+pub(crate) fn is_ours(id: &str) -> bool {
+    id.len() == 32
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
+}
+
+#[cfg(test)]
+mod tests;

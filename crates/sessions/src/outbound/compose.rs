@@ -1,0 +1,247 @@
+//! Our message as WhatsApp's.
+
+use wasel_domain::OutboundContent;
+use whatsapp_rust::Jid;
+use whatsapp_rust::media::{
+    AudioOptions, DocumentOptions, ImageOptions, VideoOptions, audio_message, document_message,
+    image_message, video_message,
+};
+use whatsapp_rust::prelude::{MessageField, wa};
+use whatsapp_rust::upload::UploadResponse;
+use whatsapp_rust::wacore::download::MediaType;
+use whatsapp_rust::wacore::proto_helpers::build_reaction_message;
+use whatsapp_rust::wacore_binary::JidExt as _;
+
+use super::{Outgoing, Quoted, SendFailure, cards, fallback};
+use crate::media::FileKind;
+
+/// How the file of a message is to be encrypted; `None` for a message without one.
+pub(crate) fn upload_type(content: &OutboundContent) -> Option<MediaType> {
+    let kind = match content {
+        OutboundContent::Image(_) => FileKind::Image,
+        OutboundContent::Video(_) => FileKind::Video,
+        OutboundContent::Audio(_) => FileKind::Audio,
+        OutboundContent::Document(_) => FileKind::Document,
+        OutboundContent::Sticker(_) => FileKind::Sticker,
+        _ => return None,
+    };
+    Some(kind.media_type())
+}
+
+/// What WhatsApp would take and then not show is refused before anything is uploaded.
+pub(crate) fn check(message: &Outgoing) -> Result<(), SendFailure> {
+    let refuse = |field, reason: &str| {
+        Err(SendFailure::Content {
+            field,
+            reason: reason.to_owned(),
+        })
+    };
+    let mime_type = message.media.as_ref().map(|file| file.mime_type.as_str());
+    match (&message.content, mime_type) {
+        (content, None) if upload_type(content).is_some() => refuse("media", "its file is missing"),
+        (OutboundContent::Sticker(_), Some(mime_type)) if !is(mime_type, "image/webp") => {
+            refuse("media", "a sticker must be WebP")
+        }
+        (OutboundContent::Audio(audio), Some(mime_type))
+            if audio.voice && !is(mime_type, "audio/ogg") =>
+        {
+            refuse("media", "a voice note must be OGG with Opus")
+        }
+        (OutboundContent::Email { .. }, _) => refuse("type", "an e-mail cannot go by WhatsApp"),
+        (OutboundContent::Template(template), _) if template.text.is_none() => refuse(
+            "template",
+            "a linked phone sends a template as its text, and this one has none",
+        ),
+        (OutboundContent::Interactive { interactive }, _)
+            if fallback::text(interactive).is_none() =>
+        {
+            refuse("interactive", "it has no text")
+        }
+        (OutboundContent::Contacts { contacts }, _) if contacts.is_empty() => {
+            refuse("contacts", "none is given")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Without its parameters (`audio/ogg; codecs=opus`).
+fn is(mime_type: &str, wanted: &str) -> bool {
+    let essence = mime_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case(wanted)
+}
+
+/// The message to `chat`. `own` is how we are known there, `now` in Unix milliseconds.
+pub(crate) fn compose(
+    message: &Outgoing,
+    upload: Option<UploadResponse>,
+    chat: &Jid,
+    own: &Jid,
+    now: i64,
+) -> Result<wa::Message, SendFailure> {
+    check(message)?;
+    let context = message
+        .quoted
+        .as_ref()
+        .map(|quoted| Box::new(quote(quoted, chat, own)));
+    let mime_type = message.media.as_ref().map(|file| file.mime_type.clone());
+    let missing = || SendFailure::Content {
+        field: "media",
+        reason: "its file is missing".to_owned(),
+    };
+    Ok(match &message.content {
+        OutboundContent::Text { body, .. } => text(body, context),
+        OutboundContent::Template(template) => {
+            text(template.text.as_deref().unwrap_or_default(), context)
+        }
+        OutboundContent::Interactive { interactive } => {
+            text(&fallback::text(interactive).unwrap_or_default(), context)
+        }
+        OutboundContent::Image(image) => image_message(
+            upload.ok_or_else(missing)?,
+            ImageOptions {
+                caption: image.caption.clone(),
+                mimetype: mime_type,
+                context_info: context,
+                ..ImageOptions::default()
+            },
+        ),
+        OutboundContent::Video(video) => video_message(
+            upload.ok_or_else(missing)?,
+            VideoOptions {
+                caption: video.caption.clone(),
+                mimetype: mime_type,
+                context_info: context,
+                ..VideoOptions::default()
+            },
+        ),
+        OutboundContent::Audio(audio) => audio_message(
+            upload.ok_or_else(missing)?,
+            AudioOptions {
+                // The phones play a voice note only under its full name.
+                mimetype: if audio.voice {
+                    Some("audio/ogg; codecs=opus".to_owned())
+                } else {
+                    mime_type
+                },
+                ptt: Some(audio.voice),
+                context_info: context,
+                ..AudioOptions::default()
+            },
+        ),
+        OutboundContent::Document(document) => document_message(
+            upload.ok_or_else(missing)?,
+            DocumentOptions {
+                mimetype: mime_type,
+                file_name: document.filename.clone(),
+                title: document.filename.clone(),
+                caption: document.caption.clone(),
+                context_info: context,
+                ..DocumentOptions::default()
+            },
+        ),
+        OutboundContent::Sticker(_) => sticker(upload.ok_or_else(missing)?, context),
+        OutboundContent::Location {
+            latitude,
+            longitude,
+            name,
+            address,
+        } => wa::Message {
+            location_message: MessageField::some(wa::message::LocationMessage {
+                degrees_latitude: Some(*latitude),
+                degrees_longitude: Some(*longitude),
+                name: name.clone(),
+                address: address.clone(),
+                context_info: field(context),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+        OutboundContent::Contacts { contacts } => cards::message(contacts, field(context)),
+        OutboundContent::Reaction { message_id, emoji } => {
+            // Who wrote the message comes with it; where nobody says, a customer did.
+            let about = message
+                .quoted
+                .as_ref()
+                .filter(|quoted| quoted.provider_message_id == *message_id);
+            let from_us = about.is_some_and(|quoted| quoted.from_us);
+            let participant = about
+                .and_then(|quoted| quoted.participant.clone())
+                .filter(|_| chat.is_group() && !from_us);
+            let key = wa::MessageKey {
+                remote_jid: Some(chat.to_non_ad_string()),
+                from_me: Some(from_us),
+                id: Some(message_id.clone()),
+                participant,
+                ..Default::default()
+            };
+            build_reaction_message(key, emoji.as_str(), now)
+        }
+        OutboundContent::Email { .. } => {
+            return Err(SendFailure::Content {
+                field: "type",
+                reason: "an e-mail cannot go by WhatsApp".to_owned(),
+            });
+        }
+    })
+}
+
+fn field(context: Option<Box<wa::ContextInfo>>) -> MessageField<wa::ContextInfo> {
+    context.map(MessageField::from_box).unwrap_or_default()
+}
+
+fn text(body: &str, context: Option<Box<wa::ContextInfo>>) -> wa::Message {
+    match context {
+        None => wa::Message {
+            conversation: Some(body.to_owned()),
+            ..Default::default()
+        },
+        Some(context) => wa::Message {
+            extended_text_message: MessageField::some(wa::message::ExtendedTextMessage {
+                text: Some(body.to_owned()),
+                context_info: MessageField::from_box(context),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+    }
+}
+
+fn sticker(upload: UploadResponse, context: Option<Box<wa::ContextInfo>>) -> wa::Message {
+    wa::Message {
+        sticker_message: MessageField::some(wa::message::StickerMessage {
+            url: Some(upload.url),
+            direct_path: Some(upload.direct_path),
+            media_key: Some(upload.media_key.to_vec()),
+            file_sha256: Some(upload.file_sha256.to_vec()),
+            file_enc_sha256: Some(upload.file_enc_sha256.to_vec()),
+            file_length: Some(upload.file_length),
+            media_key_timestamp: Some(upload.media_key_timestamp),
+            mimetype: Some("image/webp".to_owned()),
+            context_info: field(context),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// A quote shows the words it is given, so they go along.
+fn quote(quoted: &Quoted, chat: &Jid, own: &Jid) -> wa::ContextInfo {
+    let author = if quoted.from_us {
+        own.to_non_ad_string()
+    } else {
+        quoted
+            .participant
+            .clone()
+            .filter(|_| chat.is_group())
+            .unwrap_or_else(|| chat.to_non_ad_string())
+    };
+    wa::ContextInfo {
+        stanza_id: Some(quoted.provider_message_id.clone()),
+        participant: Some(author),
+        quoted_message: MessageField::some(wa::Message {
+            conversation: Some(quoted.text.clone().unwrap_or_default()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
