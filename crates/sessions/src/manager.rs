@@ -122,7 +122,7 @@ impl Manager {
     /// The sessions that run here.
     #[must_use]
     pub fn running(&self) -> Vec<Uuid> {
-        Vec::new()
+        self.inner.sessions().by_id.keys().copied().collect()
     }
 
     #[must_use]

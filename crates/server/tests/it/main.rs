@@ -16,6 +16,7 @@ mod governor;
 mod import;
 mod inbound;
 mod inbound_kinds;
+mod linked_phone_nodes;
 mod linked_phones;
 mod migrations;
 mod notification_queue;

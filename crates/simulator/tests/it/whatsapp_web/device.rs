@@ -1,9 +1,6 @@
 //! A linked device: the real client, its state in memory.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use wacore::store::InMemoryBackend;
