@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use wacore::store::InMemoryBackend;
 use wasel_simulator::{LinkedCompanion, NewWhatsappPhone, Simulator, WhatsappWeb};
 use whatsapp_rust::{
+    anyhow, async_channel, async_trait,
     http::{HttpClient, HttpRequest, HttpResponse},
     pair_code::PairCodeOptions,
     prelude::*,
@@ -34,6 +34,7 @@ pub struct Device {
     handle: Option<BotHandle>,
     events: async_channel::Receiver<Arc<Event>>,
     seen: Vec<Arc<Event>>,
+    messages: Vec<InboundMessage>,
     pub store: Arc<InMemoryBackend>,
 }
 
@@ -74,6 +75,7 @@ impl Device {
             handle: Some(bot.spawn()),
             events,
             seen: Vec::new(),
+            messages: Vec::new(),
             store,
         }
     }
@@ -122,18 +124,24 @@ impl Device {
 
     /// The next message with this text.
     pub async fn wait_text(&mut self, text: &str) -> InboundMessage {
-        self.wait_message(|message| {
-            (message.message.text_content() == Some(text)).then(|| message.clone())
-        })
-        .await
+        self.wait_message(|message| message.text_content() == Some(text))
+            .await
     }
 
-    pub async fn wait_message<T>(&mut self, look: impl Fn(&InboundMessage) -> Option<T>) -> T {
-        self.wait(|event| match event {
-            Event::Messages(batch) => batch.messages.iter().find_map(&look),
-            _ => None,
-        })
-        .await
+    /// The first message not taken yet that is as wanted.
+    pub async fn wait_message(&mut self, wanted: impl Fn(&wa::Message) -> bool) -> InboundMessage {
+        loop {
+            if let Some(at) = self.messages.iter().position(|m| wanted(&m.message)) {
+                return self.messages.remove(at);
+            }
+            let batch = self
+                .wait(|event| match event {
+                    Event::Messages(batch) => Some(batch.messages.to_vec()),
+                    _ => None,
+                })
+                .await;
+            self.messages.extend(batch);
+        }
     }
 
     /// Sends a text; the id.
