@@ -110,17 +110,25 @@ impl Fleet {
             print(&format!("… {prefix}_{what} {value:.2} {unit}"));
             figures.note(format!("{prefix}_{what}"), value, unit);
         };
-        self.until(whatsapp, |line| matches!(line, Line::Ready)).await?;
+        self.until(whatsapp, |line| matches!(line, Line::Ready))
+            .await?;
         tokio::time::sleep(SETTLE).await;
         let empty = memory(pid)?.rss as f64;
         note("process_before", empty / MEGABYTE, "MB");
         let (begun, before) = (Instant::now(), of_process(pid)?);
         self.say("connect").await?;
-        self.until(whatsapp, |line| matches!(line, Line::Connected(all) if *all >= count))
-            .await?;
+        self.until(
+            whatsapp,
+            |line| matches!(line, Line::Connected(all) if *all >= count),
+        )
+        .await?;
         note("linked_in", begun.elapsed().as_secs_f64(), "s");
         let spent = of_process(pid)? - before;
-        note("linking_cpu", spent as f64 / 1000.0 / f64::from(count), "ms/session");
+        note(
+            "linking_cpu",
+            spent as f64 / 1000.0 / f64::from(count),
+            "ms/session",
+        );
         tokio::time::sleep(SETTLE).await;
         let each = |rss: f64| (rss - empty) / MEGABYTE / f64::from(count);
         let rss = memory(pid)?.rss as f64;
@@ -135,9 +143,16 @@ impl Fleet {
                 whatsapp.send(&WhatsappSend::text(customer(n), business(n), text))?;
             }
         }
-        self.until(whatsapp, |line| matches!(line, Line::Received(got) if *got >= all))
-            .await?;
-        note("in_cpu", (of_process(pid)? - before) as f64 / all as f64, "us/message");
+        self.until(
+            whatsapp,
+            |line| matches!(line, Line::Received(got) if *got >= all),
+        )
+        .await?;
+        note(
+            "in_cpu",
+            (of_process(pid)? - before) as f64 / all as f64,
+            "us/message",
+        );
         let before = of_process(pid)?;
         self.say(&format!("send {messages}")).await?;
         let begun = Instant::now();
@@ -147,7 +162,11 @@ impl Fleet {
             }
             tokio::time::sleep(POLL).await;
         }
-        note("out_cpu", (of_process(pid)? - before) as f64 / all as f64, "us/message");
+        note(
+            "out_cpu",
+            (of_process(pid)? - before) as f64 / all as f64,
+            "us/message",
+        );
         tokio::time::sleep(SETTLE).await;
         let rss = memory(pid)?.rss as f64;
         note("rss_after", rss / MEGABYTE, "MB");
@@ -161,7 +180,11 @@ impl Fleet {
     }
 
     /// Reads until a line is as wanted; codes are scanned on the way.
-    async fn until(&mut self, whatsapp: &WhatsappWeb, wanted: impl Fn(&Line) -> bool) -> Result<()> {
+    async fn until(
+        &mut self,
+        whatsapp: &WhatsappWeb,
+        wanted: impl Fn(&Line) -> bool,
+    ) -> Result<()> {
         let reading = async {
             while let Some(text) = self.lines.next_line().await? {
                 let Ok(line) = serde_json::from_str::<Line>(&text) else {

@@ -89,16 +89,32 @@ impl Fleet {
         self.customers_write()?;
         self.until(&pool, INBOUND, all).await?;
         let spent = self.used()?.since(before);
-        note("in_rate", all as f64 / begun.elapsed().as_secs_f64(), "messages/s");
+        note(
+            "in_rate",
+            all as f64 / begun.elapsed().as_secs_f64(),
+            "messages/s",
+        );
         note("in_cpu", spent.server as f64 / all as f64, "us/message");
-        note("in_postgres_cpu", spent.postgres as f64 / all as f64, "us/message");
+        note(
+            "in_postgres_cpu",
+            spent.postgres as f64 / all as f64,
+            "us/message",
+        );
         let (begun, before) = (Instant::now(), self.used()?);
         self.answer(&pool).await?;
         self.until(&pool, DELIVERED, all).await?;
         let spent = self.used()?.since(before);
-        note("out_rate", all as f64 / begun.elapsed().as_secs_f64(), "messages/s");
+        note(
+            "out_rate",
+            all as f64 / begun.elapsed().as_secs_f64(),
+            "messages/s",
+        );
         note("out_cpu", spent.server as f64 / all as f64, "us/message");
-        note("out_postgres_cpu", spent.postgres as f64 / all as f64, "us/message");
+        note(
+            "out_postgres_cpu",
+            spent.postgres as f64 / all as f64,
+            "us/message",
+        );
         tokio::time::sleep(SETTLE).await;
         note("rss_after", self.rss()? / MEGABYTE, "MB");
         note("each_after", each_now(self.rss()?), "MB");
@@ -147,7 +163,8 @@ impl Fleet {
     async fn declare(&self, pool: &PgPool) -> Result<()> {
         for n in 0..self.count {
             for (number, name) in [(business(n), "Business"), (customer(n), "Customer")] {
-                self.whatsapp.register(&NewWhatsappPhone::new(number, name))?;
+                self.whatsapp
+                    .register(&NewWhatsappPhone::new(number, name))?;
             }
         }
         for statement in [
@@ -308,8 +325,7 @@ impl Fleet {
 
 const CONNECTED: &str = "SELECT count(*) FROM whatsapp_sessions WHERE status = 'connected'";
 const INBOUND: &str = "SELECT count(*) FROM messages WHERE direction = 'inbound'";
-const DELIVERED: &str =
-    "SELECT count(*) FROM messages WHERE direction = 'outbound' AND status IN ('delivered', 'read')";
+const DELIVERED: &str = "SELECT count(*) FROM messages WHERE direction = 'outbound' AND status IN ('delivered', 'read')";
 
 /// Milliseconds of CPU for each session.
 fn each(micros: u64, count: u32) -> f64 {

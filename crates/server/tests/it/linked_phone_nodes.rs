@@ -159,7 +159,9 @@ impl World {
         let whatsapp = self.simulator.whatsapp_web();
         wait_until("the customer's phone to show it", async || {
             let got = whatsapp.messages(CUSTOMER).unwrap();
-            let one = got.into_iter().find(|one| one.text.as_deref() == Some(body))?;
+            let one = got
+                .into_iter()
+                .find(|one| one.text.as_deref() == Some(body))?;
             assert_eq!(one.copies, 1);
             Some(())
         })
@@ -226,7 +228,11 @@ async fn a_server_that_wakes_up_after_its_lease_neither_connects_nor_writes() {
     first.signal(Signal::SIGSTOP);
     let newest = world.wait_owner(token).await;
     world.customer_writes("to the second").await;
-    assert_eq!(world.logins(), logins + 1, "the second server has logged in");
+    assert_eq!(
+        world.logins(),
+        logins + 1,
+        "the second server has logged in"
+    );
     first.signal(Signal::SIGCONT);
     wait_until("the first one to notice", async || {
         let log = first.log();

@@ -121,6 +121,7 @@ impl Hub {
         if own.noise_key != noise_key {
             return refuse(sender, failure(401));
         }
+        own.logins += 1;
         let before = own.socket.replace(CompanionSocket {
             id: socket,
             sender: sender.clone(),

@@ -120,6 +120,11 @@ impl WhatsappWeb {
         format!("ws://{}/whatsapp-web/ws/chat", self.hub.host)
     }
 
+    /// The public key that signs the server's certificates, for clients that can be told to believe it.
+    pub fn root_key(&self) -> [u8; 32] {
+        self.hub.keys.root
+    }
+
     /// The routes clients use: the socket and the media store.
     pub(crate) fn router<S: Clone + Send + Sync + 'static>(&self) -> axum::Router<S> {
         socket::router()

@@ -81,6 +81,8 @@ pub struct LinkedCompanion {
     /// `lid:device@lid`.
     pub lid: String,
     pub connected: bool,
+    /// How often it has logged in.
+    pub logins: u32,
     /// Stanzas the server keeps until the device acknowledges them.
     pub waiting: usize,
     /// One-time keys it has left on the server.

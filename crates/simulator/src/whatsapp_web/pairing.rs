@@ -269,6 +269,7 @@ impl Hub {
         let registration = &device.registration;
         let identity = checked_identity(signed, &account.identity, &registration.identity)?;
         let companion = Companion {
+            logins: 0,
             noise_key: device.noise_key,
             keys: DeviceKeys::new(registration, identity),
             key_index,

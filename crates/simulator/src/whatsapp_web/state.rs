@@ -122,6 +122,7 @@ pub(super) struct Parcel {
 
 /// A linked device as the server has it.
 pub(super) struct Companion {
+    pub(super) logins: u32,
     pub(super) noise_key: [u8; 32],
     pub(super) keys: DeviceKeys,
     pub(super) key_index: u32,
@@ -195,6 +196,7 @@ impl Account {
 
     pub(super) fn shown_companions(&self) -> Vec<LinkedCompanion> {
         let shown = |(device, companion): (&u16, &Companion)| LinkedCompanion {
+            logins: companion.logins,
             device: *device,
             jid: self.jid(*device).to_string(),
             lid: self.lid_jid(*device).to_string(),
