@@ -126,27 +126,18 @@ impl World {
         phone.companions.iter().map(|one| one.logins).sum()
     }
 
-    /// A message of ours, put into the outbox as a server does.
+    /// An answer to the customer, put into the outbox as a server does.
     async fn queue(&self, body: &str) {
         sqlx::query(
-            "WITH contact AS (
-                 INSERT INTO contacts (org_id, id, phone_number) SELECT org_id, gen_random_uuid(), $1 FROM channels
-                 RETURNING org_id, id
-             ), identity AS (
-                 INSERT INTO contact_identities (org_id, contact_id, kind, value) SELECT org_id, id, 'phone', $1 FROM contact
-             ), conversation AS (
-                 INSERT INTO conversations (org_id, id, channel_id, contact_id, phone_number)
-                 SELECT c.org_id, gen_random_uuid(), c.id, k.id, $1 FROM channels c, contact k
-                 RETURNING org_id, id, channel_id, contact_id
-             ), message AS (
+            "WITH message AS (
                  INSERT INTO messages (org_id, id, conversation_id, channel_id, contact_id, direction, message_type, status,
                      body, content, address)
-                 SELECT org_id, $2, id, channel_id, contact_id, 'outbound', 'text', 'queued', $3, $4, $1 FROM conversation
+                 SELECT org_id, $1, id, channel_id, contact_id, 'outbound', 'text', 'queued', $2, $3, phone_number
+                 FROM conversations
              )
-             INSERT INTO outbox (org_id, message_id, channel_id, conversation_id, priority, at_most_once, lane, ordered)
-             SELECT org_id, $2, channel_id, id, 5, false, '00000000-0000-0000-0000-000000000000', true FROM conversation",
+             INSERT INTO outbox (org_id, message_id, channel_id, conversation_id) SELECT org_id, $1, channel_id, id
+             FROM conversations",
         )
-        .bind(CUSTOMER)
         .bind(Uuid::now_v7())
         .bind(body)
         .bind(json!({ "type": "text", "body": body }))

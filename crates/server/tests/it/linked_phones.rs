@@ -74,7 +74,7 @@ async fn send(app: &TestApp, org: &Org, linked: &Linked, content: Value) -> Stri
     let sent = app
         .post(&org.people.agent_token, "/v1/messages", &request)
         .await
-        .expect(201);
+        .expect(202);
     sent["id"].as_str().unwrap().to_owned()
 }
 
