@@ -32,6 +32,8 @@ pub struct WhatsappPhoneSettings {
     pub online: bool,
     /// Reads what it receives after so many milliseconds; never by itself when `None`.
     pub read_after_ms: Option<u64>,
+    /// Asks a device scanned by QR for a passkey before it is linked.
+    pub passkey: bool,
     /// What the phone hands to a newly linked device as its history, oldest first.
     pub history: Vec<OldWhatsappMessage>,
 }
@@ -41,6 +43,7 @@ impl Default for WhatsappPhoneSettings {
         Self {
             online: true,
             read_after_ms: None,
+            passkey: false,
             history: Vec::new(),
         }
     }
