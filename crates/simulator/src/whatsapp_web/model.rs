@@ -267,7 +267,8 @@ pub struct WhatsappGroup {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WhatsappFaults {
-    /// Chance, 0 to 1, that a stanza from a device costs it its socket instead of being handled.
+    /// Chance, 0 to 1, that a stanza from a device costs it its socket instead of being handled. A login alone takes
+    /// some fifteen, so more than a few hundredths keep a device from ever coming back.
     pub drop_probability: f64,
     /// New sockets are refused with HTTP 503.
     pub refuse_dials: bool,

@@ -203,7 +203,7 @@ impl Hub {
             }
             _ => match iq.get_optional_child("link_code_companion_reg") {
                 Some(step) => Some(self.hear_code_step(device, iq, step)),
-                None => self.hear_passkey_step(device, iq),
+                None => Some(self.hear_passkey_step(device, iq)),
             },
         }
     }

@@ -5,7 +5,7 @@
 //! sends its secret under the key they agreed on. The signature of the assertion is not checked: no real key stands
 //! behind it. That it answers this challenge is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::digest;
@@ -32,6 +32,8 @@ use super::{
     phone::public_bytes,
     state::{Unlinked, child_content, content},
 };
+
+const PHONE_THINKS: Duration = Duration::from_millis(300);
 
 /// A linking that waits for the owner.
 pub(super) struct Ceremony {
@@ -82,19 +84,19 @@ impl Hub {
         linked
     }
 
-    /// One step of the device; the answer, unless it was given on the way. Anything else is just answered.
-    pub(super) fn hear_passkey_step(&self, device: &Arc<Unlinked>, iq: &Node) -> Option<Node> {
+    /// One step of the device. Anything else is just answered.
+    pub(super) fn hear_passkey_step(&self, device: &Arc<Unlinked>, iq: &Node) -> Node {
         let mut ceremony = super::locked(&device.ceremony);
         let (Some(under_way), Some(step)) =
             (ceremony.as_mut(), iq.children().and_then(<[Node]>::first))
         else {
-            return Some(result(iq));
+            return result(iq);
         };
         let outcome = match &*step.tag {
             "ref" => {
                 let reference = under_way.reference.clone().into_bytes();
                 let node = NodeBuilder::new("ref").bytes(reference).build();
-                return Some(result_with(iq, [node]));
+                return result_with(iq, [node]);
             }
             "passkey_prologue" => under_way.hear_prologue(step).map(|identity| {
                 let server = wacore_binary::Jid::new("", wacore_binary::Server::Pn);
@@ -103,19 +105,28 @@ impl Hub {
                         .bytes(identity)
                         .build()])
                     .build();
-                // The answer to this step has to come first.
-                say(&device.sender, result(iq));
-                say(&device.sender, next);
-                None
+                // A phone takes its time, and clients need the answer to this step before.
+                let sender = device.sender.clone();
+                self.spawn(async move {
+                    tokio::time::sleep(PHONE_THINKS).await;
+                    say(&sender, next);
+                });
+                result(iq)
             }),
-            "companion_nonce" => under_way.hear_nonce(step).map(|()| Some(result(iq))),
+            "companion_nonce" => under_way.hear_nonce(step).map(|()| result(iq)),
             "encrypted_pairing_request" => under_way.open(device, step).map(|secret| {
-                say(&device.sender, result(iq));
                 let (number, done) = (under_way.number.clone(), under_way.done.take());
-                self.finish_ceremony(device, &number, &secret, done);
-                None
+                let (me, device) = (self.me.clone(), Arc::clone(device));
+                // The device keeps its new secret once it has this answer.
+                self.spawn(async move {
+                    tokio::time::sleep(PHONE_THINKS).await;
+                    if let Some(hub) = me.upgrade() {
+                        hub.finish_ceremony(&device, &number, &secret, done);
+                    }
+                });
+                result(iq)
             }),
-            _ => Ok(Some(result(iq))),
+            _ => Ok(result(iq)),
         };
         match outcome {
             Ok(answer) => answer,
@@ -125,7 +136,7 @@ impl Hub {
                     drop(done.send(Err(broken)));
                 }
                 *ceremony = None;
-                Some(error(iq, 400, "bad-request"))
+                error(iq, 400, "bad-request")
             }
         }
     }
