@@ -75,6 +75,7 @@ impl Hub {
             noise_key,
             registration,
             pending: Mutex::default(),
+            ceremony: Mutex::default(),
         });
         let references: Vec<String> = (0..REFERENCES)
             .map(|_| format!("2@{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()))

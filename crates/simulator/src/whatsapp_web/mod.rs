@@ -11,6 +11,7 @@
 //!
 //! [`control`] lists the routes below `/sim/whatsapp-web`.
 
+mod code;
 mod content;
 pub(crate) mod control;
 mod faults;
@@ -24,8 +25,10 @@ mod messages;
 mod model;
 mod noise;
 mod pairing;
+mod passkey;
 mod phone;
 mod receipts;
+mod seal;
 mod send;
 mod socket;
 mod state;

@@ -13,6 +13,7 @@ use super::{
     keys::DeviceKeys,
     login::Registration,
     model::{LinkedCompanion, WhatsappFaults, WhatsappGroup},
+    passkey::Ceremony,
     phone::Phone,
 };
 
@@ -64,6 +65,8 @@ pub(super) struct Unlinked {
     pub(super) registration: Registration,
     /// The linking under way, once a phone said yes.
     pub(super) pending: Mutex<Option<PendingLink>>,
+    /// The linking that waits for a passkey.
+    pub(super) ceremony: Mutex<Option<Ceremony>>,
 }
 
 /// A phone said yes and the device has yet to sign.

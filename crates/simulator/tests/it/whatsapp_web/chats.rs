@@ -1,12 +1,17 @@
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use chrono::DateTime;
+use serde_json::json;
 use wasel_simulator::{
     NewWhatsappPhone, OldWhatsappMessage, WhatsappContact, WhatsappContent, WhatsappDelete,
-    WhatsappEdit, WhatsappFaults, WhatsappFile, WhatsappLocation, WhatsappPhoneSettings,
-    WhatsappReaction, WhatsappSend, WhatsappTick,
+    WhatsappDisruption, WhatsappEdit, WhatsappFaults, WhatsappFile, WhatsappLocation,
+    WhatsappPhoneSettings, WhatsappReaction, WhatsappSend, WhatsappTick,
 };
 use whatsapp_rust::{
     media::{DocumentOptions, ImageOptions, document_message, image_message},
+    passkey::Assertion,
     prelude::*,
     upload::UploadOptions,
     wacore::download::MediaType,
@@ -394,6 +399,120 @@ async fn the_phones_history_is_handed_to_a_new_device() {
         })
         .await;
     assert_eq!(texts, ["long ago"]);
+    device.stop().await;
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn messages_both_ways_over_losing_sockets_arrive_once_each() {
+    let (simulator, web) = stage().await;
+    let (mut device, _) = Device::linked(&web, SHOP).await;
+    device.text(MONA, "first").await;
+    web.set_faults(WhatsappFaults {
+        duplicate: true,
+        ack_delay_ms: 20,
+        ..Default::default()
+    });
+    for n in 0..20 {
+        let text = format!("number {n}");
+        web.send(&WhatsappSend::text(MONA, SHOP, &text))
+            .expect("is sent");
+        if n % 7 == 3 {
+            web.disrupt(Some(SHOP), WhatsappDisruption::Drop)
+                .expect("known");
+        }
+    }
+    for n in 0..20 {
+        device.wait_text(&format!("number {n}")).await;
+    }
+    web.set_faults(WhatsappFaults::default());
+    let id = device.wait_sent(MONA, "last").await;
+    eventually(|| web.message(MONA, &id)).await;
+    eventually(|| {
+        let phone = web.phone(SHOP).ok()?;
+        (phone.companions[0].waiting == 0).then_some(())
+    })
+    .await;
+    let doubles: Vec<InboundMessage> = device.left_over();
+    let doubles: Vec<&str> = doubles
+        .iter()
+        .filter_map(|message| message.message.text_content())
+        .collect();
+    assert!(doubles.is_empty(), "came twice: {doubles:?}");
+    let doubles = web.messages(MONA).expect("known");
+    assert!(doubles.iter().all(|message| message.copies == 1));
+    device.stop().await;
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_phone_that_wants_a_passkey_links_only_who_answers_its_challenge() {
+    let (simulator, web) = stage().await;
+    let settings = WhatsappPhoneSettings {
+        passkey: true,
+        ..Default::default()
+    };
+    web.set_settings(SHOP, settings).expect("known");
+    let mut device = Device::start(&web, Default::default()).await;
+    let qr = device
+        .wait(|event| match event {
+            Event::PairingQrCode(qr) => Some(qr.code.clone()),
+            _ => None,
+        })
+        .await;
+    let assertion = |challenge: &str| {
+        let client = json!({"type": "webauthn.get", "challenge": challenge});
+        let client = BASE64_URL_SAFE_NO_PAD.encode(client.to_string());
+        let assertion =
+            json!({"id": "a", "type": "public-key", "response": {"clientDataJSON": client}});
+        Assertion {
+            assertion_json: assertion.to_string().into_bytes(),
+            credential_id: vec![1],
+        }
+    };
+    let asked = |event: &Event| match event {
+        Event::PairPasskeyRequest(asked) => Some(asked.request_options_json.clone()),
+        _ => None,
+    };
+
+    let scanning = tokio::spawn({
+        let (web, qr) = (web.clone(), qr.clone());
+        async move { web.scan(SHOP, &qr).await }
+    });
+    device.wait(asked).await;
+    let wrong = device
+        .client
+        .send_passkey_response(assertion("other"))
+        .await;
+    assert!(wrong.is_err());
+    assert!(scanning.await.expect("runs").is_err());
+
+    let scanning = tokio::spawn({
+        let web = web.clone();
+        async move { web.scan(SHOP, &qr).await }
+    });
+    let options = device.wait(asked).await;
+    let options: serde_json::Value = serde_json::from_str(&options).expect("JSON");
+    let challenge = options["challenge"].as_str().expect("a challenge");
+    device
+        .client
+        .send_passkey_response(assertion(challenge))
+        .await
+        .expect("is taken");
+    let code = device
+        .wait(|event| match event {
+            Event::PairPasskeyConfirmation(shown) => Some(shown.code.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(code.len(), "ABCD-1234".len());
+    device
+        .client
+        .send_passkey_confirmation()
+        .await
+        .expect("is taken");
+    scanning.await.expect("runs").expect("is linked");
+    device.connected().await;
     device.stop().await;
     simulator.stop().await;
 }

@@ -155,6 +155,28 @@ impl Device {
             .clone()
     }
 
+    /// Sends a text as soon as there is a connection; the id.
+    pub async fn wait_sent(&self, to: &str, text: &str) -> String {
+        self.client
+            .wait_for_connected(PATIENCE)
+            .await
+            .expect("connects");
+        self.text(to, text).await
+    }
+
+    /// Messages nobody waited for.
+    pub fn left_over(&mut self) -> Vec<InboundMessage> {
+        while let Ok(event) = self.events.try_recv() {
+            self.seen.push(event);
+        }
+        for event in self.seen.drain(..) {
+            if let Event::Messages(batch) = &*event {
+                self.messages.extend(batch.messages.to_vec());
+            }
+        }
+        std::mem::take(&mut self.messages)
+    }
+
     /// Stops without logging out; the store stays.
     pub async fn stop(mut self) -> Arc<InMemoryBackend> {
         if let Some(handle) = self.handle.take() {
