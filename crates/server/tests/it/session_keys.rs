@@ -146,8 +146,10 @@ async fn fill(store: &Store) {
         timestamp: 5,
     };
     store.set_sync_key(b"id", key).await.unwrap();
-    let mut state = HashState::default();
-    state.version = 7;
+    let state = HashState {
+        version: 7,
+        ..HashState::default()
+    };
     store.set_version("regular", state).await.unwrap();
     let mac = AppStateMutationMAC {
         index_mac: vec![3; 32],
