@@ -57,6 +57,7 @@ client_tests() {
 check "Formatting" cargo fmt --all --check
 check "Lints" cargo clippy --workspace --all-targets -- -D warnings
 check "Documentation" scripts/check-docs.sh
+check "Licences" scripts/check-licences.sh
 rust_tests
 if [ -z "${WASEL_BIN:-}" ]; then
   say "The server that the clients talk to"

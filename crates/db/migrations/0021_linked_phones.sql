@@ -10,8 +10,6 @@ ALTER TABLE whatsapp_sessions
     ADD COLUMN IF NOT EXISTS linked_at       timestamptz,
     -- The hidden-number address.
     ADD COLUMN IF NOT EXISTS whatsapp_lid    text,
-    -- What the QR code in qr_code says.
-    ADD COLUMN IF NOT EXISTS qr_text         text,
     -- Linking by code on this phone instead of by QR; E.164.
     ADD COLUMN IF NOT EXISTS pair_with_phone text,
     -- Shown until qr_expires_at, as the QR code is.

@@ -296,22 +296,39 @@ pub async fn lock_not_sealed_by(
     .await?)
 }
 
-/// Stores rows locked by [`lock_not_sealed_by`] as they are sealed now: (the row as it was, its new hash, its new
-/// sealed form).
+/// A row as it was, and as it is sealed now.
+#[derive(Clone, Debug)]
+pub struct Resealed {
+    pub old: StoredRow,
+    pub key: Vec<u8>,
+    pub sealed: Vec<u8>,
+}
+
+/// Stores rows locked by [`lock_not_sealed_by`] as they are sealed now. What has been stored under the new hash already
+/// is newer, and stays; of several with one new hash the first counts.
 pub async fn replace(
     tx: &mut SystemTx,
     org: OrgId,
     session_id: Uuid,
-    rows: &[(StoredRow, Vec<u8>, Vec<u8>)],
+    rows: &[Resealed],
 ) -> Result<()> {
-    let kinds: Vec<_> = rows.iter().map(|(row, ..)| row.kind).collect();
-    let old: Vec<_> = rows.iter().map(|(row, ..)| row.key.as_slice()).collect();
-    let new: Vec<_> = rows.iter().map(|(_, key, _)| key.as_slice()).collect();
-    let sealed: Vec<_> = rows.iter().map(|(.., sealed)| sealed.as_slice()).collect();
+    let kinds: Vec<_> = rows.iter().map(|row| row.old.kind).collect();
+    let old: Vec<_> = rows.iter().map(|row| row.old.key.as_slice()).collect();
+    let new: Vec<_> = rows.iter().map(|row| row.key.as_slice()).collect();
+    let sealed: Vec<_> = rows.iter().map(|row| row.sealed.as_slice()).collect();
+    let touched: Vec<_> = rows.iter().map(|row| row.old.touched).collect();
     sqlx::query(
-        "UPDATE whatsapp_session_keys k SET key = row.new, sealed = row.sealed
-         FROM unnest($3::smallint[], $4::bytea[], $5::bytea[], $6::bytea[]) AS row (kind, old, new, sealed)
-         WHERE k.org_id = $1 AND k.session_id = $2 AND k.kind = row.kind AND k.key = row.old",
+        "WITH gone AS (
+             DELETE FROM whatsapp_session_keys k
+             USING unnest($3::smallint[], $4::bytea[]) AS row (kind, key)
+             WHERE k.org_id = $1 AND k.session_id = $2 AND k.kind = row.kind AND k.key = row.key
+             RETURNING 1
+         )
+         INSERT INTO whatsapp_session_keys (org_id, session_id, kind, key, sealed, touched)
+         SELECT $1, $2, row.kind, row.key, row.sealed, row.touched
+         FROM (SELECT count(*) FROM gone) AS first,
+              unnest($3::smallint[], $5::bytea[], $6::bytea[], $7::bigint[]) AS row (kind, key, sealed, touched)
+         ON CONFLICT (org_id, session_id, kind, key) DO NOTHING",
     )
     .bind(org.0)
     .bind(session_id)
@@ -319,6 +336,7 @@ pub async fn replace(
     .bind(&old)
     .bind(&new)
     .bind(&sealed)
+    .bind(&touched)
     .execute(&mut **tx)
     .await?;
     Ok(())

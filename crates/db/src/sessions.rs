@@ -131,10 +131,10 @@ pub async fn is_newest(connection: &mut PgConnection, lease: &Lease) -> Result<b
 pub async fn update(tx: &mut SystemTx, org: Uuid, session: Uuid, patch: &Value) -> Result<()> {
     sqlx::query(
         "UPDATE whatsapp_sessions s SET
-             (status, phone_number, whatsapp_id, whatsapp_lid, display_name, qr_code, qr_text, qr_expires_at, pairing_code,
+             (status, phone_number, whatsapp_id, whatsapp_lid, display_name, qr_code, qr_expires_at, pairing_code,
               passkey_request, passkey_code, last_connected_at, last_disconnected_at, connection_error, retry_count,
               should_run, linked_at, stop_reason, pair_with_phone)
-             = (SELECT p.status, p.phone_number, p.whatsapp_id, p.whatsapp_lid, p.display_name, p.qr_code, p.qr_text,
+             = (SELECT p.status, p.phone_number, p.whatsapp_id, p.whatsapp_lid, p.display_name, p.qr_code,
                   p.qr_expires_at, p.pairing_code, p.passkey_request, p.passkey_code, p.last_connected_at,
                   p.last_disconnected_at, p.connection_error, p.retry_count, p.should_run, p.linked_at, p.stop_reason,
                   p.pair_with_phone

@@ -57,6 +57,15 @@ pub enum IdentityKind {
 }
 
 impl IdentityKind {
+    pub const ALL: [IdentityKind; 5] =
+        [Self::Phone, Self::Bsuid, Self::Jid, Self::Lid, Self::Email];
+
+    /// What [`Self::as_str`] wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

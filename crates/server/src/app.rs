@@ -36,6 +36,9 @@ use crate::jobs::reconcile::Reconcile;
 use crate::jobs::run_automations::RunAutomations;
 use crate::jobs::send_message::SendMessage;
 use crate::jobs::send_scheduled::SendScheduled;
+use crate::linked_phones::Phones;
+#[cfg(feature = "linked-phones")]
+use crate::linked_phones::commands::CarryOutCommands;
 use crate::registry::Registry;
 use crate::state::{AppState, Signals};
 use crate::storage::MediaStorage;
@@ -103,6 +106,7 @@ pub struct Foundation {
     pub sealer: Arc<Sealer>,
     pub tokens: Arc<Tokens>,
     pub providers: Arc<Providers>,
+    pub phones: Phones,
     pub public_url: Arc<str>,
     /// What was made at this first start, in words.
     pub news: Vec<String>,
@@ -153,13 +157,15 @@ impl Foundation {
                 .trim_end_matches('/'),
         );
         let tokens = Arc::new(tokens(&mut config, &public_url, &mut news)?);
-        let providers = Arc::new(Providers::new(provider_config(&config)));
+        let phones = Phones::default();
+        let providers = Arc::new(Providers::new(provider_config(&config), phones.provider()));
         Ok(Self {
             config: Arc::new(config),
             db,
             sealer,
             tokens,
             providers,
+            phones,
             public_url,
             news,
         })
@@ -272,6 +278,7 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
     let (signals, shutdown) = (state.signals.clone(), state.shutdown.clone());
     let unprompted = || Arc::new(Notify::new());
     let (send_message, renew_leases) = SendMessage::new(state.clone());
+    state.phones.start(&state)?;
     let jobs = vec![
         wasel_jobs::spawn(tail, signals.commits.changes, shutdown.clone()),
         wasel_jobs::spawn(send_message, signals.outbox, shutdown.clone()),
@@ -306,6 +313,12 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
         ),
         wasel_jobs::spawn(CheckMessages(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(Housekeeping(state.clone()), unprompted(), shutdown.clone()),
+        #[cfg(feature = "linked-phones")]
+        wasel_jobs::spawn(
+            CarryOutCommands(state.clone()),
+            signals.sessions,
+            shutdown.clone(),
+        ),
     ];
     let service =
         http::router::router(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
@@ -336,6 +349,7 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         sealer,
         tokens,
         providers,
+        phones,
         public_url,
         ..
     } = foundation;
@@ -367,6 +381,7 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         db,
         registry,
         providers,
+        phones,
         sealer: sealer.clone(),
         auth,
         hub,
@@ -413,6 +428,7 @@ impl Running {
             sealer: self.state.sealer.clone(),
             tokens: state.auth.tokens.clone(),
             providers: state.providers.clone(),
+            phones: state.phones.clone(),
             public_url: state.public_url.clone(),
             news: Vec::new(),
         }
@@ -435,6 +451,13 @@ impl Running {
             if tokio::time::timeout(left(), job).await.is_err() {
                 tracing::warn!("a job was still running when the shutdown grace ended");
             }
+        }
+        // After the sender: what was under way still had its phone.
+        if tokio::time::timeout(left(), self.state.phones.stop())
+            .await
+            .is_err()
+        {
+            tracing::warn!("linked phones were still connected when the shutdown grace ended");
         }
         let db = self.state.db.clone();
         drop(self.state);

@@ -8,7 +8,6 @@ pub mod governor;
 pub mod holds;
 pub mod http;
 pub mod jobs;
-#[cfg(feature = "linked-phones")]
 pub mod linked_phones;
 pub mod notify;
 pub mod outbound;

@@ -15,6 +15,7 @@ use wasel_realtime::Hub;
 use crate::auth::AuthContext;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
+use crate::linked_phones::Phones;
 use crate::registry::Registry;
 use crate::storage::MediaStorage;
 use crate::tail::TailPosition;
@@ -37,6 +38,7 @@ pub struct AppState {
     pub storage: MediaStorage,
     pub limiter: ApiLimiter,
     pub signals: Signals,
+    pub phones: Phones,
     /// Where browsers and providers reach us, without a trailing slash.
     pub public_url: Arc<str>,
     /// Set by `wasel demo`.
@@ -55,6 +57,8 @@ pub struct Signals {
     pub bulk: Arc<Notify>,
     pub scheduled: Arc<Notify>,
     pub automations: Arc<Notify>,
+    /// Linked phones: something is wanted of one, or asked of it.
+    pub sessions: Arc<Notify>,
 }
 
 impl FromRef<AppState> for AuthContext {

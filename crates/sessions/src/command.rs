@@ -91,6 +91,21 @@ pub enum CommandError {
     NoAnswer(String),
 }
 
+impl CommandError {
+    /// For programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotHere => "not_here",
+            Self::NotConnected => "not_connected",
+            Self::NotNow(_) => "not_now",
+            Self::Invalid { .. } => "invalid",
+            Self::Refused(_) => "refused",
+            Self::NoAnswer(_) => "no_answer",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

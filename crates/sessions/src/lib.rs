@@ -27,7 +27,8 @@ pub use inbound::{ReplayError, replay};
 pub use manager::{Counts, Manager};
 pub use media::{FetchError, MediaLimits, fetch_media};
 pub use outbound::{MediaFile, Outgoing, Quoted, Recipient, SendFailure, Sent};
-pub use settings::{DEFAULT_URL, Settings, SettingsError};
+pub use settings::{DEFAULT_URL, Settings, SettingsError, TRUSTS_SIMULATOR};
+pub use store::Store;
 
 /// Whether a record of this `log` target comes from the protocol crates, which print identity keys and JIDs.
 #[must_use]

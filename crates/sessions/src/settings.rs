@@ -79,7 +79,7 @@ impl Settings {
 }
 
 /// Whether this build accepts the simulator's certificates.
-pub(crate) const TRUSTS_SIMULATOR: bool = cfg!(feature = "trust-simulator");
+pub const TRUSTS_SIMULATOR: bool = cfg!(feature = "trust-simulator");
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {

@@ -18,12 +18,22 @@ mod server;
 mod smtp;
 mod twilio;
 mod webhook;
+#[cfg(feature = "linked-phones")]
+mod whatsapp_web;
 mod world;
 
 pub use faults::{Fault, FaultKind, FaultPlan, FaultScope};
 pub use server::Simulator;
 pub use smtp::{
     CustomerEmail, EmailAttachment, EmailBounce, MailFaults, MailServer, Mailbox, ReceivedEmail,
+};
+#[cfg(feature = "linked-phones")]
+pub use whatsapp_web::{
+    LinkedCompanion, NewWhatsappPhone, OldWhatsappMessage, WhatsappChat, WhatsappContact,
+    WhatsappContent, WhatsappDelete, WhatsappDisruption, WhatsappEdit, WhatsappFailure,
+    WhatsappFaults, WhatsappFile, WhatsappGroup, WhatsappLocation, WhatsappMessage, WhatsappPhone,
+    WhatsappPhoneSettings, WhatsappReaction, WhatsappSend, WhatsappTick, WhatsappWeb,
+    WhatsappWebError,
 };
 pub use world::{
     AcceptedSend, Alert, BusinessEcho, Content, Customer, CustomerMedia, CustomerSend, Event, Line,

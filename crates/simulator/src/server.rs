@@ -10,6 +10,8 @@ use axum::{Json, Router, extract::DefaultBodyLimit, http::StatusCode, middleware
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 
+#[cfg(feature = "linked-phones")]
+use crate::whatsapp_web::WhatsappWeb;
 use crate::{
     control,
     gate::{self, Gate},
@@ -25,6 +27,8 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// must be another origin, takes a second one of its own, and so does the mail server, twice.
 pub struct Simulator {
     world: World,
+    #[cfg(feature = "linked-phones")]
+    whatsapp_web: WhatsappWeb,
     base_url: String,
     servers: Vec<JoinHandle<io::Result<()>>>,
 }
@@ -43,9 +47,21 @@ impl Simulator {
         let world = World::new(http_client()?, base_url.clone(), storage_base, mail_server);
         mail.serve(&world);
 
+        #[cfg(feature = "linked-phones")]
+        let whatsapp_web = {
+            let host = base_url.trim_start_matches("http://").to_owned();
+            WhatsappWeb::new(host, world.stopping().clone())?
+        };
+
         let app = meta_router(&world)
             .merge(twilio_router(&world))
-            .nest("/sim", control::router())
+            .nest("/sim", control::router());
+        #[cfg(feature = "linked-phones")]
+        let app = app.merge(whatsapp_web.router()).nest(
+            "/sim/whatsapp-web",
+            crate::whatsapp_web::control::router(whatsapp_web.clone()),
+        );
+        let app = app
             .fallback(not_found)
             .layer(DefaultBodyLimit::disable())
             .with_state(world.clone());
@@ -63,6 +79,8 @@ impl Simulator {
         release_scheduled_messages(&world);
         Ok(Self {
             world,
+            #[cfg(feature = "linked-phones")]
+            whatsapp_web,
             base_url,
             servers,
         })
@@ -88,9 +106,23 @@ impl Simulator {
         self.world.clone()
     }
 
+    /// The simulated WhatsApp that phones and linked devices meet on.
+    #[cfg(feature = "linked-phones")]
+    pub fn whatsapp_web(&self) -> WhatsappWeb {
+        self.whatsapp_web.clone()
+    }
+
+    /// For `WHATSAPP_WEB_URL`.
+    #[cfg(feature = "linked-phones")]
+    pub fn whatsapp_web_url(&self) -> String {
+        self.whatsapp_web.url()
+    }
+
     /// Stops listening, ends what runs in the background, and returns when the ports are free.
     pub async fn stop(mut self) {
         self.world.stop().await;
+        #[cfg(feature = "linked-phones")]
+        self.whatsapp_web.stopped().await;
         for mut server in std::mem::take(&mut self.servers) {
             if tokio::time::timeout(STOP_GRACE, &mut server).await.is_err() {
                 server.abort();

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use wasel_config::{Config, Secret};
 use wasel_db::{identity, organizations};
 use wasel_domain::OrgId;
-use wasel_server::app::{Running, start};
+use wasel_server::app::{Foundation, Running, start};
 use wasel_server::auth::TokenSubject;
 use wasel_server::cli::apply::{Declaration, Report, apply};
 use wasel_server::state::AppState;
@@ -151,6 +151,12 @@ impl TestApp {
         Self::builder().start().await
     }
 
+    /// What a command beside this server works with.
+    #[must_use]
+    pub fn foundation(&self) -> Foundation {
+        self.running.foundation()
+    }
+
     /// What the server's own parts see.
     #[must_use]
     pub fn state(&self) -> &AppState {
@@ -177,9 +183,7 @@ impl TestApp {
     /// Declares tenants, people and channels, as `wasel apply` does, and lets the server know.
     pub async fn apply(&self, declaration: &str) -> Report {
         let declaration: Declaration = toml::from_str(declaration).unwrap();
-        let report = apply(&self.running.foundation(), &declaration)
-            .await
-            .unwrap();
+        let report = apply(&self.foundation(), &declaration).await.unwrap();
         self.running.state.registry.reload().await.unwrap();
         report
     }

@@ -3,8 +3,9 @@
 
 use crate::ErrorClass;
 
-/// `not_connected` and such are ours; numbers are WhatsApp's.
-pub(super) fn classify(code: &str) -> ErrorClass {
+/// What kind of failure a code is: `not_connected` and such are ours; numbers are WhatsApp's.
+#[must_use]
+pub fn classify(code: &str) -> ErrorClass {
     match code {
         // The session moved to another node or is reconnecting: nothing left.
         "not_connected" | "lease_lost" => ErrorClass::Transient,

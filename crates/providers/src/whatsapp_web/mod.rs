@@ -7,6 +7,8 @@
 mod content;
 mod errors;
 
+pub use errors::classify;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -36,11 +38,14 @@ static CAPABILITIES: Capabilities = Capabilities {
     media_in_webhook: false,
 };
 
+/// In front of the channel's id, where the ledger keeps a webhook's path.
+pub const STORED_PATH: &str = "/linked-phones/";
+
 /// Runs the sessions of linked phones.
 #[async_trait]
 pub trait LinkedPhones: Send + Sync {
-    /// Reads stored traffic again: the channel it came for, and its events. Pure and total.
-    fn parse(&self, stored: &[u8]) -> Result<(ChannelId, Vec<ProviderEvent>), ParseError>;
+    /// Reads stored traffic again. Pure and total.
+    fn parse(&self, stored: &[u8]) -> Result<Vec<ProviderEvent>, ParseError>;
 
     /// As [`OpenChannel::send`].
     async fn send(&self, channel: ChannelId, message: &Outbound<'_>)
@@ -86,8 +91,13 @@ impl Provider for WhatsappWeb {
             .phones
             .as_ref()
             .ok_or_else(|| ParseError(NOT_BUILT.to_owned()))?;
-        let (channel, events) = phones.parse(request.body)?;
-        let routes = vec![route(channel)];
+        let channel = request
+            .url
+            .rsplit_once(STORED_PATH)
+            .and_then(|(_, id)| id.parse().ok())
+            .ok_or_else(|| ParseError("names no channel".to_owned()))?;
+        let routes = vec![route(ChannelId(channel))];
+        let events = phones.parse(request.body)?;
         Ok(events
             .into_iter()
             .map(|event| RoutedEvent {
@@ -98,7 +108,7 @@ impl Provider for WhatsappWeb {
     }
 
     fn classify(&self, code: &str) -> ErrorClass {
-        errors::classify(code)
+        classify(code)
     }
 
     fn secret_fields(&self) -> &'static [&'static str] {

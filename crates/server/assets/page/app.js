@@ -2,11 +2,12 @@
 // One idea runs through it: rows live in Maps by id, the change feed and the API write into those Maps, and draw()
 // makes the screen match them. Nothing a customer wrote ever becomes markup: text goes in as text nodes.
 //
-// Each file uses only those before it: words, dom and rows, session, bubbles, phone, inbox, feed, app.
+// Each file uses only those before it: words, dom and rows, session, bubbles, phone, inbox, linked, feed, app.
 
 import { $, applyLanguage, keepAtEnd } from './dom.js';
 import { follow, hurry, setLive, unfollow } from './feed.js';
 import { drawNow, emptyInbox, openId, startInbox } from './inbox.js';
+import { drawLinked, startLinked } from './linked.js';
 import { phone, startPhone } from './phone.js';
 import { conversations } from './rows.js';
 import { api, begin, demo, forgetSession, session, signIn, whenOver } from './session.js';
@@ -24,6 +25,7 @@ function stop() {
   unfollow();
   forgetSession();
   emptyInbox();
+  $('linked').close();
   $('inbox').hidden = $('live').hidden = $('sign-out').hidden = true;
   $('sign-in').hidden = false;
   if (demo) Object.assign($('sign-in').email, { value: demo.email });
@@ -56,12 +58,14 @@ $('language').addEventListener('click', () => {
   applyLanguage();
   setLive($('live').dataset.state === 'live');
   drawNow();
+  drawLinked();
   phone?.redraw();
 });
 window.addEventListener('online', hurry);
 whenOver(stop);
 
 startInbox();
+startLinked();
 keepAtEnd($('sim-scroller'));
 applyLanguage();
 try {

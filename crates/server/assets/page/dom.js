@@ -10,6 +10,7 @@ export function applyLanguage() {
   document.documentElement.dir = lang === 'ar' ? 'rtl' : 'ltr';
   for (const el of document.querySelectorAll('[data-t]')) el.textContent = t(el.dataset.t);
   for (const el of document.querySelectorAll('[data-t-label]')) el.setAttribute('aria-label', t(el.dataset.tLabel));
+  for (const el of document.querySelectorAll('[data-t-alt]')) el.alt = t(el.dataset.tAlt);
   for (const el of document.querySelectorAll('[data-t-hint]')) el.placeholder = t(el.dataset.tHint);
   $('language').textContent = lang === 'ar' ? 'English' : 'العربية';
   $('language').lang = lang === 'ar' ? 'en' : 'ar';

@@ -3,7 +3,8 @@
 import { fileArrived } from './bubbles.js';
 import { $, pause } from './dom.js';
 import { draw, loadChannels, loadConversations, markRead, openConversation, openId } from './inbox.js';
-import { channels, conversations, learn, learnMessage, learnReaction, messages, summary, withWindow } from './rows.js';
+import { drawLinked, loadSessions } from './linked.js';
+import { channels, conversations, learn, learnMessage, learnReaction, messages, sessions, summary, withWindow } from './rows.js';
 import { api, get } from './session.js';
 import { t } from './words.js';
 
@@ -28,6 +29,8 @@ export async function follow() {
         const { next_cursor } = await get('/v1/changes?limit=1');
         await loadChannels();
         await loadConversations();
+        await loadSessions();
+        drawLinked();
         if (openId) await openConversation(openId);
         seq = next_cursor;
       }
@@ -55,7 +58,7 @@ async function stream(mine, onData) {
   // The server says something every 15 s; a line that is silent for longer is dead.
   let watchdog = setTimeout(() => mine.abort.abort(), 45_000);
   try {
-    const response = await api(`/v1/changes?after=${seq}&tables=channels,conversations,messages,message_reactions,media`, {
+    const response = await api(`/v1/changes?after=${seq}&tables=channels,conversations,messages,message_reactions,media,whatsapp_sessions`, {
       headers: { accept: 'text/event-stream' }, signal: mine.abort.signal,
     });
     setLive(true);
@@ -87,6 +90,10 @@ function apply({ table, op, record, old_record }) {
   if (op === 'DELETE') {
     if (table === 'conversations') conversations.delete(old_record.id);
     if (table === 'messages') messages.delete(old_record.id);
+    if (table === 'whatsapp_sessions') {
+      sessions.delete(old_record.id);
+      drawLinked();
+    }
     return;
   }
   if (table === 'channels') {
@@ -102,6 +109,9 @@ function apply({ table, op, record, old_record }) {
     else messages.delete(record.id);
   } else if (table === 'message_reactions') {
     learnReaction(record.channel_id, record.target_provider_message_id, record.actor, record.emoji);
+  } else if (table === 'whatsapp_sessions') {
+    learn(sessions, record);
+    drawLinked();
   } else if (table === 'media' && record.status !== 'pending') {
     fileArrived(record.id);
   }

@@ -4,6 +4,8 @@ import { t } from './words.js';
 
 export const channels = new Map();
 export const conversations = new Map();
+/** Linked phones. */
+export const sessions = new Map();
 /** Of the open conversation only. */
 export const messages = new Map();
 /** `channel provider-id` → actor → emoji: kept apart, because a reaction may come before its message. */
@@ -12,7 +14,7 @@ export const reactions = new Map();
 export let writes = 0;
 
 export function forgetRows() {
-  for (const map of [channels, conversations, messages, reactions]) map.clear();
+  for (const map of [channels, conversations, sessions, messages, reactions]) map.clear();
 }
 
 /** Merges a row in. `before` is what `writes` was when an answer was asked for; the feed's rows come without it. */

@@ -6,7 +6,7 @@ export class Problem extends Error {
   constructor(status, code, message) { super(message); Object.assign(this, { status, code }); }
 }
 
-/** fetch that throws a Problem for anything but success. Knows the error shapes of /v1, /auth/v1 and /sim. */
+/** fetch that throws a Problem for anything but success. Knows the error shapes of /v1, /api, /auth/v1 and /sim. */
 export async function request(url, options) {
   let response;
   try {
@@ -17,7 +17,8 @@ export async function request(url, options) {
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
-  throw new Problem(response.status, body.error?.code ?? body.code, body.error?.message ?? body.message ?? response.statusText);
+  const words = typeof body.error === 'string' ? body.error : body.error?.message ?? body.message;
+  throw new Problem(response.status, body.error?.code ?? body.code, words ?? response.statusText);
 }
 export const json = (method, body) => ({ method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
 

@@ -11,7 +11,7 @@ use wasel_config::Config;
 use wasel_db::channels::{self, NewChannel};
 use wasel_db::identity::{self, NewUser};
 use wasel_db::organizations::{self, Organization};
-use wasel_db::{SystemTx, profiles};
+use wasel_db::{SystemTx, profiles, session_requests};
 use wasel_domain::{ChannelId, OrgId, UserId, phone};
 use wasel_providers::ChannelKind;
 
@@ -90,7 +90,8 @@ pub struct AppliedChannel {
     pub id: Uuid,
     pub kind: String,
     pub name: String,
-    pub webhook_url: String,
+    /// `None` for a linked phone.
+    pub webhook_url: Option<String>,
     /// Only where this run made it: signs the mail posted to `webhook_url` (`docs/email.md`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_secret: Option<String>,
@@ -119,9 +120,13 @@ pub async fn run(config: Config, args: Args) -> Result<()> {
             print(&format!("  user    {}", user.email));
         }
         for channel in &organization.channels {
+            let what_next = channel
+                .webhook_url
+                .as_deref()
+                .unwrap_or("link its phone through the API or the page");
             print(&format!(
-                "  channel {} {}: {}",
-                channel.kind, channel.name, channel.webhook_url
+                "  channel {} {}: {what_next}",
+                channel.kind, channel.name
             ));
             if let Some(secret) = &channel.webhook_secret {
                 print(&format!("    inbound mail is signed with {secret}"));
@@ -304,13 +309,19 @@ async fn apply_channel(
 ) -> Result<AppliedChannel> {
     let text = |key: &str| declared.get(key).and_then(toml::Value::as_str);
     let word = text("kind").context("kind: is missing")?;
-    let kind = ChannelKind::parse(word).with_context(|| {
-        let known: Vec<_> = ChannelKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        format!("kind: `{word}` is none of {}", known.join(", "))
-    })?;
     let name = text("name")
         .filter(|name| !name.trim().is_empty())
         .context("name: is missing")?;
+    if word == session_requests::CHANNEL_KIND {
+        return apply_linked_phone(tx, org, name, declared).await;
+    }
+    let kind = ChannelKind::parse(word).with_context(|| {
+        let mut known: Vec<_> = ChannelKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        if !known.contains(&session_requests::CHANNEL_KIND) {
+            known.push(session_requests::CHANNEL_KIND);
+        }
+        format!("kind: `{word}` is none of {}", known.join(", "))
+    })?;
     let provider = foundation.providers.of(kind);
     let (mut settings, mut secrets) = (json!({}), json!({}));
     for (key, value) in declared
@@ -357,6 +368,31 @@ async fn apply_channel(
         name: name.to_owned(),
         webhook_url: webhook_url(&foundation.public_url, kind.as_str(), id.0),
         webhook_secret: made,
+    })
+}
+
+/// A linked phone has nothing to declare: its phone is linked later, by a person.
+async fn apply_linked_phone(
+    tx: &mut SystemTx,
+    org: OrgId,
+    name: &str,
+    declared: &toml::Table,
+) -> Result<AppliedChannel> {
+    let kind = session_requests::CHANNEL_KIND;
+    if let Some(key) = declared
+        .keys()
+        .find(|key| !["kind", "name"].contains(&key.as_str()))
+    {
+        bail!("{key}: is no key of a {kind} channel");
+    }
+    let id = session_requests::upsert_channel(tx, org, name).await?;
+    session_requests::find_or_insert(tx, org, id).await?;
+    Ok(AppliedChannel {
+        id: id.0,
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        webhook_url: None,
+        webhook_secret: None,
     })
 }
 

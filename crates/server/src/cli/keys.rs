@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use uuid::Uuid;
 use wasel_config::Config;
 use wasel_db::seal::Sealer;
+use wasel_db::session_keys::Resealed;
 use wasel_db::{Db, SystemTx, channels, session_keys};
 use wasel_domain::{ChannelId, OrgId};
 
@@ -107,7 +108,11 @@ async fn rotate_batch(
     for row in old {
         let open = rows.open(row.kind, &row.key, &row.sealed)?;
         let sealed = rows.seal(row.kind, &open.key, &open.value)?;
-        new.push((row, sealed.hash.to_vec(), sealed.sealed));
+        new.push(Resealed {
+            old: row,
+            key: sealed.hash.to_vec(),
+            sealed: sealed.sealed,
+        });
     }
     session_keys::replace(&mut tx, org, session, &new).await?;
     tx.commit().await?;

@@ -25,6 +25,9 @@ pub struct DocumentCaller(pub auth::Caller);
 /// A JSON body, on the documents' paths.
 pub struct DocumentJson<T>(pub T);
 
+/// A path parameter, on the documents' paths.
+pub struct DocumentPath<T>(pub T);
+
 /// Query parameters, on the documents' paths.
 pub struct DocumentQuery<T>(pub T);
 
@@ -137,6 +140,18 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for PathParam<T> {
         let Path(value) = Path::from_request_parts(parts, state)
             .await
             .map_err(|_| ApiError::not_found("resource"))?;
+        Ok(Self(value))
+    }
+}
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for DocumentPath<T> {
+    type Rejection = DocumentError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<Self, DocumentError> {
+        let PathParam(value) = PathParam::from_request_parts(parts, state).await?;
         Ok(Self(value))
     }
 }

@@ -12,6 +12,7 @@ use utoipa::{Modify, OpenApi};
         (name = "messages", description = "Sending, and one message's way"),
         (name = "conversations", description = "The inbox"),
         (name = "channels", description = "Connected accounts"),
+        (name = "sessions", description = "Linked phones"),
         (name = "contacts", description = "Customers"),
         (name = "changes", description = "The change feed"),
         (name = "media", description = "Files"),

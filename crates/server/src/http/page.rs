@@ -42,6 +42,7 @@ const FILES: &[(&str, &str, &str)] = &[
     page_file!("dom.js", SCRIPT),
     page_file!("feed.js", SCRIPT),
     page_file!("inbox.js", SCRIPT),
+    page_file!("linked.js", SCRIPT),
     page_file!("phone.js", SCRIPT),
     page_file!("rows.js", SCRIPT),
     page_file!("session.js", SCRIPT),

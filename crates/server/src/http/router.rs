@@ -30,6 +30,7 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
     let limited = OpenApiRouter::new()
         .merge(compat::live_chat::router())
         .merge(compat::whatsapp_service::router())
+        .merge(compat::sessions::router())
         .layer(axum_middleware::from_fn_with_state(
             state.clone(),
             limits::limit_api,
@@ -60,6 +61,7 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         // These have limits of their own: 5 a minute for people, none for servers (S2).
         .merge(compat::property_maintenance::router())
         .merge(compat::notification_functions::router())
+        .merge(compat::sessions::polled_router())
         .merge(webhooks)
         .merge(mail)
 }

@@ -17,33 +17,24 @@ const POLL: Duration = Duration::from_millis(500);
 const BATCH: i64 = 32;
 
 /// Carries out the commands for the sessions of this node.
-pub struct CarryOutCommands {
-    state: AppState,
-}
-
-impl CarryOutCommands {
-    #[must_use]
-    pub fn new(state: AppState) -> Self {
-        Self { state }
-    }
-}
+pub struct CarryOutCommands(pub AppState);
 
 #[async_trait]
 impl Job for CarryOutCommands {
     const NAME: &'static str = "session_commands";
 
     async fn run(&self) -> Result<Next, JobError> {
-        let sessions = self.state.phones.running();
+        let sessions = self.0.phones.running();
         if sessions.is_empty() {
             return Ok(Next::After(POLL));
         }
-        let mut tx = self.state.db.system().await?;
+        let mut tx = self.0.db.system().await?;
         let commands = sessions::lock_commands(&mut tx, &sessions, BATCH).await?;
         tx.commit().await?;
         let again = commands.len() as i64 == BATCH;
         for command in commands {
             // One that waits for its phone must not keep the others.
-            tokio::spawn(carry_out(self.state.clone(), command));
+            tokio::spawn(carry_out(self.0.clone(), command));
         }
         Ok(if again { Next::Now } else { Next::After(POLL) })
     }
@@ -62,7 +53,6 @@ async fn carry_out(state: AppState, row: sessions::Command) {
     if let Err(error) = write.await {
         tracing::warn!(session.id = %row.session_id, %error, "the answer to a command was lost");
     }
-    state.signals.commands.notify_waiters();
 }
 
 async fn answer(phones: &Phones, session: uuid::Uuid, command: Command) -> Value {

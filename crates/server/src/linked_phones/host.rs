@@ -13,12 +13,13 @@ use wasel_db::{conversations, sessions};
 use wasel_domain::event::Party;
 use wasel_domain::{ChannelId, EventId, OrgId, ProviderEvent};
 use wasel_providers::ChannelKind;
+use wasel_providers::whatsapp_web::STORED_PATH;
 use wasel_realtime::codec::BroadcastPayload;
 use wasel_sessions::{
     Claimed, Host, HostError, KeyRows, Lease, LiveSignal, Session, SessionNews, SessionOptions,
 };
 
-use super::key_rows::SealedRows;
+use super::key_rows::KeyVault;
 use super::news;
 use crate::state::AppState;
 
@@ -27,12 +28,14 @@ pub struct ServerHost {
     state: AppState,
     /// This process, in the leases.
     node: Uuid,
+    keys: KeyVault,
 }
 
 impl ServerHost {
     #[must_use]
     pub fn new(state: AppState) -> Self {
         Self {
+            keys: KeyVault::new(state.db.clone(), state.sealer.clone()),
             state,
             node: Uuid::now_v7(),
         }
@@ -132,11 +135,7 @@ impl Host for ServerHost {
     }
 
     fn key_rows(&self, lease: &Lease) -> Arc<dyn KeyRows> {
-        Arc::new(SealedRows::new(
-            self.state.db.clone(),
-            self.state.sealer.clone(),
-            *lease,
-        ))
+        Arc::new(self.keys.rows(lease))
     }
 
     async fn news(&self, lease: &Lease, news: SessionNews) -> Result<(), HostError> {
@@ -158,7 +157,7 @@ impl Host for ServerHost {
             channel_id: Some(session.channel_id),
             kind: ChannelKind::WhatsappWeb.as_str(),
             method: "SESSION".to_owned(),
-            url: format!("/sessions/{}", session.id),
+            url: format!("{STORED_PATH}{}", session.channel_id),
             content_type: None,
             body: raw,
             received_at: Utc::now(),

@@ -44,7 +44,6 @@ pub(super) async fn record(
 fn without_codes(mut patch: Value) -> Value {
     for column in [
         "qr_code",
-        "qr_text",
         "qr_expires_at",
         "pairing_code",
         "passkey_request",
@@ -63,14 +62,15 @@ fn patch(news: &SessionNews) -> anyhow::Result<Value> {
             json!({ "status": "connecting", "retry_count": failures })
         }
         SessionNews::QrCode { code, expires_at } => {
-            let mut patch = without_codes(json!({ "status": "qr_pending", "connection_error": null }));
+            let mut patch =
+                without_codes(json!({ "status": "qr_pending", "connection_error": null }));
             patch["qr_code"] = json!(qr::data_url(code)?);
-            patch["qr_text"] = json!(code);
             patch["qr_expires_at"] = json!(expires_at);
             patch
         }
         SessionNews::PairingCode { code, expires_at } => {
-            let mut patch = without_codes(json!({ "status": "qr_pending", "connection_error": null }));
+            let mut patch =
+                without_codes(json!({ "status": "qr_pending", "connection_error": null }));
             patch["pairing_code"] = json!(code);
             patch["qr_expires_at"] = json!(expires_at);
             patch
@@ -152,10 +152,7 @@ fn alarm(news: &SessionNews) -> Option<Alarm> {
     let (kind, title, advice, detail) = match news {
         SessionNews::LoggedOut { detail } => (
             "session_logged_out",
-            [
-                "أُلغي ربط هاتف واتساب",
-                "A WhatsApp phone was unlinked",
-            ],
+            ["أُلغي ربط هاتف واتساب", "A WhatsApp phone was unlinked"],
             [
                 "اربط الهاتف من جديد من صفحة الإعدادات. رسائلك المنتظرة محفوظة.",
                 "Link the phone again in the settings. Waiting messages are kept.",

@@ -592,6 +592,11 @@ async fn a_fleet_moves_one_tenant_without_its_keys_and_without_sending_what_wait
         (&session["auto_reconnect"], &session["qr_code"]),
         (&false.into(), &Value::Null)
     );
+    assert_eq!(
+        (&session["should_run"], &session["channel_id"]),
+        (&false.into(), &Value::Null),
+        "it waits for somebody to link it"
+    );
     assert!(
         !install
             .dump(true)

@@ -23,6 +23,9 @@ mod outbound;
 mod provider_templates;
 mod reports;
 mod scheduled;
+mod sessions;
+#[cfg(feature = "linked-phones")]
+mod session_keys;
 mod templates;
 mod tenancy;
 mod written_names;

@@ -26,6 +26,7 @@ struct Rows {
     bulk_job: String,
     scheduled: String,
     automation: String,
+    session: String,
 }
 
 const NUMBER: &str = "+201001234567";
@@ -150,6 +151,28 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
     )
     .await
     .expect(200);
+    app.apply(&format!(
+        "[[organizations]]
+         slug = '{slug}'
+         name = 'Organisation {slug}'
+         timezone = 'Africa/Cairo'
+         locale = 'ar-EG'
+         [[organizations.channels]]
+         kind = 'whatsapp_web'
+         name = 'Phone'",
+        slug = org.slug
+    ))
+    .await;
+    let session: Uuid = sqlx::query_scalar(
+        "UPDATE whatsapp_sessions SET status = 'qr_pending', qr_code = $2, qr_expires_at = now() + interval '1 day',
+             display_name = $3 WHERE org_id = $1 RETURNING id",
+    )
+    .bind(org.id)
+    .bind(wasel_server::linked_phones::qr::data_url(SECRET_TEXT).unwrap())
+    .bind(SECRET_TEXT)
+    .fetch_one(&app.owner)
+    .await
+    .unwrap();
     // What that queued comes to its end; nothing of this tenant moves by itself any more.
     let open = format!(
         "SELECT count(*) FROM notification_queue WHERE org_id = '{}' AND status IN ('pending', 'processing')
@@ -175,6 +198,7 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
         message: text(&sent["id"]),
         media: media.to_string(),
         event: event.to_string(),
+        session: session.to_string(),
     }
 }
 
@@ -983,6 +1007,116 @@ fn cases(
         ),
         (
             "get",
+            "/v1/sessions",
+            same("/v1/sessions"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/sessions",
+            same("/v1/sessions"),
+            Open("makes a row of the caller's own and takes no ids"),
+        ),
+        (
+            "get",
+            "/v1/sessions/{id}",
+            format!("/v1/sessions/{}", rows.session),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "patch",
+            "/v1/sessions/{id}",
+            format!("/v1/sessions/{}", rows.session),
+            Closed("by id", json!({ "history_days": 1 }), GONE),
+        ),
+        (
+            "get",
+            "/v1/sessions/{id}/qr",
+            format!("/v1/sessions/{}/qr", rows.session),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/sessions/{id}/link",
+            format!("/v1/sessions/{}/link", rows.session),
+            Never("by id; waits for a node", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/v1/sessions/{id}/passkey",
+            format!("/v1/sessions/{}/passkey", rows.session),
+            Never("by id; nothing is asked", json!({ "assertion": {} }), GONE),
+        ),
+        (
+            "post",
+            "/v1/sessions/{id}/passkey/confirm",
+            format!("/v1/sessions/{}/passkey/confirm", rows.session),
+            Never("by id; nothing is asked", none(), GONE),
+        ),
+        (
+            "get",
+            "/v1/sessions/{id}/groups",
+            format!("/v1/sessions/{}/groups", rows.session),
+            Never("by id; no node runs it", none(), GONE),
+        ),
+        (
+            "post",
+            "/v1/sessions/{id}/groups",
+            format!("/v1/sessions/{}/groups", rows.session),
+            Never(
+                "by id; no node runs it",
+                json!({ "subject": "x", "participants": ["77@lid"] }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/v1/conversations/{id}/typing",
+            format!("/v1/conversations/{conversation}/typing"),
+            Never("by id; not on a linked phone", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/api/sessions/init",
+            same("/api/sessions/init"),
+            Never(
+                "A's name; waits for a node",
+                json!({ "org_id": a.id }),
+                GONE,
+            ),
+        ),
+        (
+            "get",
+            "/api/sessions/{org_id}/qr",
+            format!("/api/sessions/{}/qr", a.id),
+            Closed("A's name", none(), GONE),
+        ),
+        (
+            "get",
+            "/api/sessions/{org_id}/status",
+            format!("/api/sessions/{}/status", a.id),
+            Closed("A's name", none(), GONE),
+        ),
+        (
+            "post",
+            "/api/sessions/{org_id}/logout",
+            format!("/api/sessions/{}/logout", a.id),
+            Closed("A's name", json!({}), GONE),
+        ),
+        (
+            "post",
+            "/v1/sessions/{id}/logout",
+            format!("/v1/sessions/{}/logout", rows.session),
+            Closed("by id", json!({}), GONE),
+        ),
+        (
+            "delete",
+            "/v1/sessions/{id}",
+            format!("/v1/sessions/{}", rows.session),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "get",
             "/auth/v1/user",
             same("/auth/v1/user"),
             Closed("oneself", none(), LIST),
@@ -1131,6 +1265,8 @@ async fn fingerprint(app: &TestApp, org: Uuid) -> String {
         "automation_runs",
         "automation_deliveries",
         "subscriptions",
+        "whatsapp_sessions",
+        "whatsapp_session_commands",
     ] {
         let sql = format!(
             "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t WHERE org_id = '{org}'"

@@ -3,4 +3,5 @@
 pub mod live_chat;
 pub mod notification_functions;
 pub mod property_maintenance;
+pub mod sessions;
 pub mod whatsapp_service;

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use wasel_db::channels::{self, Channel};
 use wasel_db::governor::{self, Held};
-use wasel_db::holds;
+use wasel_db::{holds, session_requests};
 use wasel_domain::limits::{ChannelLimits, REACH_WINDOW, WarmUp};
 
 use super::Page;
@@ -30,7 +30,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChannelView {
     pub id: Uuid,
-    /// `whatsapp_cloud`, `twilio_sms`, `twilio_whatsapp`, `email`.
+    /// `whatsapp_cloud`, `twilio_sms`, `twilio_whatsapp`, `email`, `whatsapp_web` (a linked phone).
     pub kind: String,
     pub name: String,
     /// `active`, `paused` (by a person), `blocked` (by the provider; `status_reason` says why).
@@ -42,21 +42,22 @@ pub struct ChannelView {
     /// How much it may send, as far as somebody said: see `PATCH /v1/channels/{id}`.
     #[schema(value_type = LimitsView)]
     pub limits: Value,
-    /// Where the provider has to send its webhooks.
-    pub webhook_url: String,
+    /// Where the provider has to send its webhooks; `null` for a linked phone, which needs none.
+    pub webhook_url: Option<String>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
 
-/// Where a channel's provider calls us.
+/// Where a channel's provider calls us; `None` for a linked phone, where we call.
 #[must_use]
-pub fn webhook_url(public_url: &str, kind: &str, id: Uuid) -> String {
+pub fn webhook_url(public_url: &str, kind: &str, id: Uuid) -> Option<String> {
     let provider = match kind {
+        session_requests::CHANNEL_KIND => return None,
         "email" => "email",
         twilio if twilio.starts_with("twilio") => "twilio",
         _ => "whatsapp",
     };
-    format!("{public_url}/api/webhooks/{provider}/{id}")
+    Some(format!("{public_url}/api/webhooks/{provider}/{id}"))
 }
 
 fn view(state: &AppState, channel: Channel) -> ChannelView {

@@ -14,6 +14,7 @@ pub mod notifications;
 pub mod provider_templates;
 pub mod reports;
 pub mod scheduled_messages;
+pub mod sessions;
 pub mod settings;
 pub mod template_mappings;
 pub mod templates;
@@ -82,6 +83,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(notification_queue::router())
         .merge(bulk_jobs::router())
         .merge(scheduled_messages::router())
+        .merge(sessions::router())
         .merge(reports::router())
         .merge(settings::router())
         .merge(webhook_events::router())

@@ -15,10 +15,12 @@ use wasel_db::outbox::claim::{self, Lane, Leased, Want};
 use wasel_db::outbox::lanes::LaneReader;
 use wasel_db::pace::{self, ChannelPace};
 use wasel_domain::OrgId;
+use wasel_providers::ChannelKind;
 
 use super::breaker::BLOCKED;
 use super::window::Window;
 use super::{POLL, TICK};
+use crate::linked_phones::Phones;
 use crate::registry::{Channel, Registry};
 
 /// How long what was read of the lanes is believed.
@@ -108,6 +110,7 @@ impl Lanes {
         &mut self,
         tx: &mut SystemTx,
         registry: &Registry,
+        phones: &Phones,
     ) -> wasel_db::Result<()> {
         let now = Instant::now();
         let found = self.reader.read(tx).await?;
@@ -133,6 +136,14 @@ impl Lanes {
                 .or_insert_with(|| ChannelState::new(rate, pace, now));
             state.rate = rate * f64::from(pace.map_or(1.0, |pace| pace.factor(Utc::now())));
             state.gate = gate(status, pace);
+            // A linked phone's messages leave from the node that runs its session, once it is connected.
+            if channel
+                .as_ref()
+                .is_some_and(|channel| channel.kind == ChannelKind::WhatsappWeb)
+                && !phones.is_connected(lane.channel_id.into())
+            {
+                state.gate = Gate::Closed;
+            }
             // Other nodes reserve places, too.
             if let Some(pace) = pace {
                 let ahead = (pace.next_at - Utc::now()).to_std().unwrap_or_default();

@@ -133,13 +133,17 @@ impl SendMessage {
             lanes.expire();
         }
         if lanes.is_stale() {
-            lanes.refresh(&mut tx, &self.state.registry).await?;
+            lanes
+                .refresh(&mut tx, &self.state.registry, &self.state.phones)
+                .await?;
         }
         let places = free.len().min(CLAIM);
         let mut wants = lanes.choose(places);
         if wants.is_empty() && lanes.is_stale_when_idle() {
             lanes.expire();
-            lanes.refresh(&mut tx, &self.state.registry).await?;
+            lanes
+                .refresh(&mut tx, &self.state.registry, &self.state.phones)
+                .await?;
             wants = lanes.choose(places);
         }
         if wants.is_empty() {
