@@ -42,7 +42,8 @@ async fn a_scanned_qr_code_links_the_phone_and_a_restart_needs_no_other() {
     world.stop([manager]).await;
 }
 
-#[tokio::test]
+// A key is derived from the code, which takes seconds in a build that is not optimised.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_code_typed_on_the_phone_links_it() {
     let world = World::new().await;
     let manager = world.manager();
@@ -70,7 +71,8 @@ async fn a_code_typed_on_the_phone_links_it() {
     world.stop([manager]).await;
 }
 
-#[tokio::test]
+// A key is derived from the code, which takes seconds in a build that is not optimised.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_code_can_be_asked_for_while_a_qr_code_is_shown() {
     let world = World::new().await;
     let manager = world.manager();
