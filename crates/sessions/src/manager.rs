@@ -119,7 +119,7 @@ impl Manager {
             .collect()
     }
 
-    /// The sessions that run here.
+    /// The sessions that run here, connected or not.
     #[must_use]
     pub fn running(&self) -> Vec<Uuid> {
         self.inner.sessions().by_id.keys().copied().collect()
@@ -157,12 +157,6 @@ impl Manager {
             .get(&session)
             .map(|running| running.live.clone());
         live.ok_or(CommandError::NotHere)?.command(command).await
-    }
-
-    /// Whether a session runs on this node, connected or not.
-    #[must_use]
-    pub fn runs(&self, session: Uuid) -> bool {
-        self.inner.sessions().by_id.contains_key(&session)
     }
 
     /// Disconnects all sessions in order, writes what is not written yet and gives the leases back.

@@ -2,10 +2,6 @@
 
 use wasel_domain::OutboundContent;
 use whatsapp_rust::Jid;
-use whatsapp_rust::media::{
-    AudioOptions, DocumentOptions, ImageOptions, VideoOptions, audio_message, document_message,
-    image_message, video_message,
-};
 use whatsapp_rust::prelude::{MessageField, wa};
 use whatsapp_rust::upload::UploadResponse;
 use whatsapp_rust::wacore::download::MediaType;
@@ -14,6 +10,51 @@ use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::{Outgoing, Quoted, SendFailure, cards, fallback};
 use crate::media::FileKind;
+
+/// A file as WhatsApp keeps it: where it is and what opens it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(super) url: String,
+    pub(super) direct_path: String,
+    pub(super) media_key: Vec<u8>,
+    pub(super) file_sha256: Vec<u8>,
+    pub(super) file_enc_sha256: Vec<u8>,
+    pub(super) file_length: u64,
+    pub(super) media_key_timestamp: i64,
+    pub(super) streaming_sidecar: Option<Vec<u8>>,
+}
+
+impl From<UploadResponse> for Stored {
+    fn from(upload: UploadResponse) -> Self {
+        Self {
+            url: upload.url,
+            direct_path: upload.direct_path,
+            media_key: upload.media_key.to_vec(),
+            file_sha256: upload.file_sha256.to_vec(),
+            file_enc_sha256: upload.file_enc_sha256.to_vec(),
+            file_length: upload.file_length,
+            media_key_timestamp: upload.media_key_timestamp,
+            streaming_sidecar: upload.streaming_sidecar,
+        }
+    }
+}
+
+/// One of the messages with a file; these fields all of them have.
+macro_rules! stored {
+    ($kind:ident, $upload:ident, { $($field:ident: $value:expr),* $(,)? }) => {
+        MessageField::some(wa::message::$kind {
+            url: Some($upload.url),
+            direct_path: Some($upload.direct_path),
+            media_key: Some($upload.media_key),
+            file_sha256: Some($upload.file_sha256),
+            file_enc_sha256: Some($upload.file_enc_sha256),
+            file_length: Some($upload.file_length),
+            media_key_timestamp: Some($upload.media_key_timestamp),
+            $($field: $value,)*
+            ..Default::default()
+        })
+    };
+}
 
 /// How the file of a message is to be encrypted; `None` for a message without one.
 pub(crate) fn upload_type(content: &OutboundContent) -> Option<MediaType> {
@@ -73,7 +114,7 @@ fn is(mime_type: &str, wanted: &str) -> bool {
 /// The message to `chat`. `own` is how we are known there, `now` in Unix milliseconds.
 pub(crate) fn compose(
     message: &Outgoing,
-    upload: Option<UploadResponse>,
+    upload: Option<Stored>,
     chat: &Jid,
     own: &Jid,
     now: i64,
@@ -84,39 +125,33 @@ pub(crate) fn compose(
         .as_ref()
         .map(|quoted| Box::new(quote(quoted, chat, own)));
     let mime_type = message.media.as_ref().map(|file| file.mime_type.clone());
-    let missing = || SendFailure::Content {
-        field: "media",
-        reason: "its file is missing".to_owned(),
-    };
-    Ok(match &message.content {
-        OutboundContent::Text { body, .. } => text(body, context),
-        OutboundContent::Template(template) => {
+    Ok(match (&message.content, upload) {
+        (OutboundContent::Text { body, .. }, _) => text(body, context),
+        (OutboundContent::Template(template), _) => {
             text(template.text.as_deref().unwrap_or_default(), context)
         }
-        OutboundContent::Interactive { interactive } => {
+        (OutboundContent::Interactive { interactive }, _) => {
             text(&fallback::text(interactive).unwrap_or_default(), context)
         }
-        OutboundContent::Image(image) => image_message(
-            upload.ok_or_else(missing)?,
-            ImageOptions {
+        (OutboundContent::Image(image), Some(upload)) => wa::Message {
+            image_message: stored!(ImageMessage, upload, {
                 caption: image.caption.clone(),
                 mimetype: mime_type,
-                context_info: context,
-                ..ImageOptions::default()
-            },
-        ),
-        OutboundContent::Video(video) => video_message(
-            upload.ok_or_else(missing)?,
-            VideoOptions {
+                context_info: field(context),
+            }),
+            ..Default::default()
+        },
+        (OutboundContent::Video(video), Some(upload)) => wa::Message {
+            video_message: stored!(VideoMessage, upload, {
                 caption: video.caption.clone(),
                 mimetype: mime_type,
-                context_info: context,
-                ..VideoOptions::default()
-            },
-        ),
-        OutboundContent::Audio(audio) => audio_message(
-            upload.ok_or_else(missing)?,
-            AudioOptions {
+                streaming_sidecar: upload.streaming_sidecar,
+                context_info: field(context),
+            }),
+            ..Default::default()
+        },
+        (OutboundContent::Audio(audio), Some(upload)) => wa::Message {
+            audio_message: stored!(AudioMessage, upload, {
                 // The phones play a voice note only under its full name.
                 mimetype: if audio.voice {
                     Some("audio/ogg; codecs=opus".to_owned())
@@ -124,28 +159,37 @@ pub(crate) fn compose(
                     mime_type
                 },
                 ptt: Some(audio.voice),
-                context_info: context,
-                ..AudioOptions::default()
-            },
-        ),
-        OutboundContent::Document(document) => document_message(
-            upload.ok_or_else(missing)?,
-            DocumentOptions {
+                streaming_sidecar: upload.streaming_sidecar,
+                context_info: field(context),
+            }),
+            ..Default::default()
+        },
+        (OutboundContent::Document(document), Some(upload)) => wa::Message {
+            document_message: stored!(DocumentMessage, upload, {
                 mimetype: mime_type,
                 file_name: document.filename.clone(),
                 title: document.filename.clone(),
                 caption: document.caption.clone(),
-                context_info: context,
-                ..DocumentOptions::default()
+                context_info: field(context),
+            }),
+            ..Default::default()
+        },
+        (OutboundContent::Sticker(_), Some(upload)) => wa::Message {
+            sticker_message: stored!(StickerMessage, upload, {
+                mimetype: Some("image/webp".to_owned()),
+                context_info: field(context),
+            }),
+            ..Default::default()
+        },
+        (
+            OutboundContent::Location {
+                latitude,
+                longitude,
+                name,
+                address,
             },
-        ),
-        OutboundContent::Sticker(_) => sticker(upload.ok_or_else(missing)?, context),
-        OutboundContent::Location {
-            latitude,
-            longitude,
-            name,
-            address,
-        } => wa::Message {
+            _,
+        ) => wa::Message {
             location_message: MessageField::some(wa::message::LocationMessage {
                 degrees_latitude: Some(*latitude),
                 degrees_longitude: Some(*longitude),
@@ -156,8 +200,8 @@ pub(crate) fn compose(
             }),
             ..Default::default()
         },
-        OutboundContent::Contacts { contacts } => cards::message(contacts, field(context)),
-        OutboundContent::Reaction { message_id, emoji } => {
+        (OutboundContent::Contacts { contacts }, _) => cards::message(contacts, field(context)),
+        (OutboundContent::Reaction { message_id, emoji }, _) => {
             // Who wrote the message comes with it; where nobody says, a customer did.
             let about = message
                 .quoted
@@ -176,10 +220,11 @@ pub(crate) fn compose(
             };
             build_reaction_message(key, emoji.as_str(), now)
         }
-        OutboundContent::Email { .. } => {
+        // [`check`] has said what is wrong with the rest.
+        (OutboundContent::Email { .. }, _) | (_, None) => {
             return Err(SendFailure::Content {
-                field: "type",
-                reason: "an e-mail cannot go by WhatsApp".to_owned(),
+                field: "media",
+                reason: "its file is missing".to_owned(),
             });
         }
     })
@@ -203,24 +248,6 @@ fn text(body: &str, context: Option<Box<wa::ContextInfo>>) -> wa::Message {
             }),
             ..Default::default()
         },
-    }
-}
-
-fn sticker(upload: UploadResponse, context: Option<Box<wa::ContextInfo>>) -> wa::Message {
-    wa::Message {
-        sticker_message: MessageField::some(wa::message::StickerMessage {
-            url: Some(upload.url),
-            direct_path: Some(upload.direct_path),
-            media_key: Some(upload.media_key.to_vec()),
-            file_sha256: Some(upload.file_sha256.to_vec()),
-            file_enc_sha256: Some(upload.file_enc_sha256.to_vec()),
-            file_length: Some(upload.file_length),
-            media_key_timestamp: Some(upload.media_key_timestamp),
-            mimetype: Some("image/webp".to_owned()),
-            context_info: field(context),
-            ..Default::default()
-        }),
-        ..Default::default()
     }
 }
 

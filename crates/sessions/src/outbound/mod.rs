@@ -12,6 +12,8 @@ use wasel_domain::{E164, OutboundContent};
 use whatsapp_rust::Jid;
 use whatsapp_rust::wacore_binary::JidExt as _;
 
+#[cfg(test)]
+use compose::Stored;
 pub(crate) use compose::{check, compose, upload_type};
 
 /// A message to send.

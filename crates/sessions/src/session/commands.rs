@@ -26,6 +26,8 @@ use crate::outbound::{Recipient, SendFailure};
 /// WhatsApp takes a pairing code for three minutes.
 pub(super) const PAIRING_CODE_LASTS: Duration = Duration::from_secs(180);
 
+const FAREWELL_WITHIN: Duration = Duration::from_secs(5);
+
 impl Live {
     pub(crate) async fn command(&self, command: Command) -> Result<Value, CommandError> {
         if !self.deadline.holds() {
@@ -56,10 +58,15 @@ impl Live {
             if !self.is_connected() {
                 return Err(CommandError::NotConnected);
             }
-            client
-                .execute(RemoveCompanionDeviceSpec::new(&own))
-                .await
-                .map_err(|error| query_error(&error))?;
+            let answer = client.execute(RemoveCompanionDeviceSpec::new(&own)).await;
+            if let Err(error) = answer {
+                // The farewell may overtake the answer, and says the same.
+                let farewell = self.logged_out.cancelled();
+                return match tokio::time::timeout(FAREWELL_WITHIN, farewell).await {
+                    Ok(()) => Ok(Value::Null),
+                    Err(_) => Err(query_error(&error)),
+                };
+            }
         }
         self.tell(Note::LoggedOut);
         Ok(Value::Null)

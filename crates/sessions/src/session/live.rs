@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use whatsapp_rust::{Client, Jid};
 
 use super::Shared;
@@ -22,6 +23,8 @@ pub(crate) struct Live {
     pub(super) acks: Acks,
     pub(super) outbox: Outbox,
     pub(super) numbers: Numbers,
+    /// WhatsApp unlinked the device.
+    pub(super) logged_out: CancellationToken,
     /// Old messages taken over since the phone was linked.
     pub(super) history_taken: AtomicUsize,
 }
@@ -62,6 +65,7 @@ impl Live {
             acks: Acks::default(),
             outbox: Outbox::default(),
             numbers: Numbers::default(),
+            logged_out: CancellationToken::new(),
             history_taken: AtomicUsize::new(0),
         })
     }

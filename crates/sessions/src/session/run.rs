@@ -488,6 +488,9 @@ impl Task {
     }
 
     async fn end(&self, news: SessionNews) -> Next {
+        if matches!(news, SessionNews::LoggedOut { .. }) {
+            self.live.logged_out.cancel();
+        }
         match self.tell_firmly(news).await {
             Ok(()) => Next::Done,
             Err(next) => next,

@@ -32,7 +32,7 @@ impl Live {
         };
         let own = own_jid(&client, &chat).ok_or(SendFailure::NotConnected)?;
         let now = Utc::now().timestamp_millis();
-        let composed = compose(&message, upload, &chat, &own, now)?;
+        let composed = compose(&message, upload.map(Into::into), &chat, &own, now)?;
 
         let id = provider_message_id(message.message_id);
         let answer = self.acks.expect(&id);
