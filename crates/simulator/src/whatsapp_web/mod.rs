@@ -123,6 +123,12 @@ impl WhatsappWeb {
         format!("ws://{}/whatsapp-web/ws/chat", self.hub.host)
     }
 
+    /// The root key this server's certificates lead to, in hexadecimal: for clients that can be told another one than
+    /// WhatsApp's, as Baileys can by `WA_CERT_DETAILS.PUBLIC_KEY`.
+    pub fn root_key(&self) -> String {
+        hex::encode(self.hub.keys.root)
+    }
+
     /// The routes clients use: the socket and the media store.
     pub(crate) fn router<S: Clone + Send + Sync + 'static>(&self) -> axum::Router<S> {
         socket::router()

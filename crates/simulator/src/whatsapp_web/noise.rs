@@ -18,13 +18,15 @@ use waproto::{
     },
 };
 
-use super::Broken;
+use super::{Broken, phone::public_bytes};
 
 const VALID_FROM: u64 = 1_700_000_000;
 const VALID_UNTIL: u64 = 4_000_000_000;
 
 /// The server's static key and the certificate that vouches for it.
 pub(super) struct ServerKeys {
+    /// Public half of the root that signs for this server.
+    pub(super) root: [u8; 32],
     key: KeyPair,
     certificate: Vec<u8>,
 }
@@ -51,6 +53,7 @@ impl ServerKeys {
             leaf: MessageField::some(certify(&intermediate, &leaf_details)?),
         };
         Ok(Self {
+            root: public_bytes(&root.public_key),
             key,
             certificate: chain.encode_to_vec(),
         })
