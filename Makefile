@@ -38,8 +38,9 @@ bench-queue: setup ## measures how fast and how evenly messages leave
 bench-bulk: setup ## measures a bulk job, with the server killed on the way
 	cargo run --release -p wasel-bench -- bulk
 
-bench-sessions: setup ## measures linked phones, beside Baileys
+bench-sessions: setup ## measures linked phones, beside Baileys, and a day of them in minutes
 	cargo run --release -p wasel-bench -- sessions
+	cargo run --release -p wasel-bench -- soak
 
 clean-demo: ## removes the data of the demo
 	rm -rf wasel-demo-data

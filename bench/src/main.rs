@@ -37,6 +37,8 @@ enum Command {
     Bulk(queue::bulk::Args),
     /// Linked phones: memory, CPU and the way back after a restart, beside Baileys.
     Sessions(sessions::Args),
+    /// Linked phones through a day in minutes: lost sockets, storms, restarts.
+    Soak(sessions::soak::Args),
     /// The server of the baseline; `ingest` starts it.
     #[command(hide = true)]
     BaselineTx(baseline_tx::Args),
@@ -54,6 +56,7 @@ fn main() -> Result<()> {
                 Command::Queue(args) => queue::run(args).await,
                 Command::Bulk(args) => queue::bulk::run(args).await,
                 Command::Sessions(args) => sessions::run(args).await,
+                Command::Soak(args) => sessions::soak::run(args).await,
                 Command::BaselineTx(args) => baseline_tx::run(args).await,
             }
         })

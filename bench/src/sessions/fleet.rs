@@ -27,8 +27,8 @@ pub struct Fleet {
     data_dir: PathBuf,
     log: PathBuf,
     port: u16,
-    whatsapp: WhatsappWeb,
-    count: u32,
+    pub whatsapp: WhatsappWeb,
+    pub count: u32,
     messages: u32,
     server: Option<Server>,
     cluster: Option<Cluster>,
@@ -120,11 +120,9 @@ impl Fleet {
         note("each_after", each_now(self.rss()?), "MB");
         self.check(&pool, all).await?;
 
-        if let Some(server) = &mut self.server {
-            let begun = Instant::now();
-            server.stop().await?;
-            note("stopped_in", begun.elapsed().as_secs_f64(), "s");
-        }
+        let begun = Instant::now();
+        self.stop().await?;
+        note("stopped_in", begun.elapsed().as_secs_f64(), "s");
         let begun = Instant::now();
         self.start().await?;
         self.until_connected().await?;
@@ -137,7 +135,7 @@ impl Fleet {
         Ok(())
     }
 
-    async fn start(&mut self) -> Result<()> {
+    pub async fn start(&mut self) -> Result<()> {
         let mut command = wasel(&self.program, &self.data_dir);
         command
             .arg("serve")
@@ -149,7 +147,14 @@ impl Fleet {
         Ok(())
     }
 
-    async fn pool(&self) -> Result<PgPool> {
+    pub async fn stop(&mut self) -> Result<()> {
+        match &mut self.server {
+            Some(server) => server.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    pub async fn pool(&self) -> Result<PgPool> {
         let Some(cluster) = &self.cluster else {
             bail!("no cluster");
         };
@@ -160,7 +165,7 @@ impl Fleet {
     }
 
     /// Channels and sessions, as `wasel apply` makes them; they may send as fast as they can.
-    async fn declare(&self, pool: &PgPool) -> Result<()> {
+    pub async fn declare(&self, pool: &PgPool) -> Result<()> {
         for n in 0..self.count {
             for (number, name) in [(business(n), "Business"), (customer(n), "Customer")] {
                 self.whatsapp
@@ -186,7 +191,7 @@ impl Fleet {
     }
 
     /// Each phone scans the code of one session.
-    async fn link(&self, pool: &PgPool) -> Result<()> {
+    pub async fn link(&self, pool: &PgPool) -> Result<()> {
         let begun = Instant::now();
         let mut next = 0;
         while next < self.count {
@@ -212,7 +217,7 @@ impl Fleet {
         self.until(pool, CONNECTED, i64::from(self.count)).await
     }
 
-    fn customers_write(&self) -> Result<()> {
+    pub fn customers_write(&self) -> Result<()> {
         for message in 0..self.messages {
             for n in 0..self.count {
                 let text = format!("{message}: good morning, is my order on its way?");
@@ -224,7 +229,7 @@ impl Fleet {
     }
 
     /// The same number of messages into every conversation, as the server queues them.
-    async fn answer(&self, pool: &PgPool) -> Result<()> {
+    pub async fn answer(&self, pool: &PgPool) -> Result<()> {
         let mut tx = pool.begin().await?;
         sqlx::query(
             "INSERT INTO messages (org_id, id, conversation_id, channel_id, contact_id, direction, message_type, status,
@@ -248,7 +253,7 @@ impl Fleet {
     }
 
     /// Nothing lost, nothing doubled.
-    async fn check(&self, pool: &PgPool, all: i64) -> Result<()> {
+    pub async fn check(&self, pool: &PgPool, all: i64) -> Result<()> {
         let stored: i64 = sqlx::query_scalar(INBOUND).fetch_one(pool).await?;
         let mut shown = 0;
         for n in 0..self.count {
@@ -265,7 +270,7 @@ impl Fleet {
         Ok(())
     }
 
-    async fn until(&self, pool: &PgPool, count: &'static str, wanted: i64) -> Result<()> {
+    pub async fn until(&self, pool: &PgPool, count: &'static str, wanted: i64) -> Result<()> {
         let begun = Instant::now();
         loop {
             let now: i64 = sqlx::query_scalar(count).fetch_one(pool).await?;
@@ -296,7 +301,7 @@ impl Fleet {
         }
     }
 
-    fn rss(&self) -> Result<f64> {
+    pub fn rss(&self) -> Result<f64> {
         let Some(server) = &self.server else {
             bail!("no server");
         };
@@ -323,9 +328,9 @@ impl Fleet {
     }
 }
 
-const CONNECTED: &str = "SELECT count(*) FROM whatsapp_sessions WHERE status = 'connected'";
-const INBOUND: &str = "SELECT count(*) FROM messages WHERE direction = 'inbound'";
-const DELIVERED: &str = "SELECT count(*) FROM messages WHERE direction = 'outbound' AND status IN ('delivered', 'read')";
+pub const CONNECTED: &str = "SELECT count(*) FROM whatsapp_sessions WHERE status = 'connected'";
+pub const INBOUND: &str = "SELECT count(*) FROM messages WHERE direction = 'inbound'";
+pub const DELIVERED: &str = "SELECT count(*) FROM messages WHERE direction = 'outbound' AND status IN ('delivered', 'read')";
 
 /// Milliseconds of CPU for each session.
 fn each(micros: u64, count: u32) -> f64 {

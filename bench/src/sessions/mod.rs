@@ -3,6 +3,7 @@
 
 mod baileys;
 mod fleet;
+pub mod soak;
 
 use std::path::PathBuf;
 use std::time::Duration;

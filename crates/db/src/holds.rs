@@ -19,6 +19,9 @@ pub struct Waiting {
     /// `active`, `paused`, `blocked`.
     pub channel_status: String,
     pub channel_reason: Option<String>,
+    /// Of the linked phone that sends it, where one does: `connected`, `disconnected` …
+    pub phone_status: Option<String>,
+    pub phone_reason: Option<String>,
     /// Of the bulk job it belongs to: `running`, `paused` …
     pub job_status: Option<String>,
     pub job_reason: Option<String>,
@@ -40,11 +43,14 @@ pub async fn list(
     Ok(sqlx::query_as(
         "SELECT o.message_id, o.hold_reason, o.due_at, o.leased_until IS NOT NULL AS is_leased,
              c.status AS channel_status, c.status_reason AS channel_reason,
+             CASE WHEN c.kind = 'whatsapp_web' THEN coalesce(s.status, 'disconnected') END AS phone_status,
+             s.connection_error AS phone_reason,
              j.status AS job_status, j.paused_reason AS job_reason,
              p.hold_until AS breaker_until, p.hold_reason AS breaker_reason, p.next_at, g.locale
          FROM outbox o JOIN channels c ON c.org_id = o.org_id AND c.id = o.channel_id
          JOIN organizations g ON g.id = o.org_id
          LEFT JOIN channel_pace p ON p.org_id = o.org_id AND p.channel_id = o.channel_id
+         LEFT JOIN whatsapp_sessions s ON s.org_id = o.org_id AND s.channel_id = o.channel_id
          LEFT JOIN bulk_jobs j ON j.org_id = o.org_id AND j.id = o.lane
          WHERE o.org_id = $1 AND o.message_id = ANY ($2)",
     )

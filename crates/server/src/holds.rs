@@ -16,7 +16,8 @@ use wasel_providers::Language;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HoldView {
     /// For programs: `quiet_hours`, `frequency_cap`, `daily_reach`, `warm_up`, `pair_pace`, `order`, `retry`, `unknown`,
-    /// `channel_paused`, `channel_blocked`, `circuit_breaker`, `job_paused`, `channel_rate`. There will be more.
+    /// `channel_paused`, `channel_blocked`, `phone_not_connected`, `circuit_breaker`, `job_paused`, `channel_rate`. There
+    /// will be more.
     pub reason: String,
     /// When it is looked at again; `null` where that depends on somebody.
     pub until: Option<DateTime<Utc>>,
@@ -70,7 +71,7 @@ fn may_wait(status: &str) -> bool {
     matches!(status, "pending" | "queued" | "sending" | "unknown")
 }
 
-/// The first reason that applies: its own, the channel's state, its breaker, the bulk job's state, the channel's rate.
+/// The first reason that applies: its own, the channel's state, its phone's, its breaker, the bulk job's state, the channel's rate.
 fn hold_of(row: &Waiting, now: DateTime<Utc>) -> Option<HoldView> {
     if row.is_leased {
         return None;
@@ -88,6 +89,14 @@ fn hold_of(row: &Waiting, now: DateTime<Utc>) -> Option<HoldView> {
             _ => "channel_paused",
         };
         return hold(reason, None).map(|hold| hold.because(row.channel_reason.as_deref()));
+    }
+    if row
+        .phone_status
+        .as_deref()
+        .is_some_and(|s| s != "connected")
+    {
+        return hold("phone_not_connected", None)
+            .map(|hold| hold.because(row.phone_reason.as_deref()));
     }
     if let Some(until) = row.breaker_until.filter(|until| *until > now) {
         return hold("circuit_breaker", Some(until))
@@ -139,6 +148,10 @@ fn words(reason: &str, language: Language) -> &'static str {
             "The channel may not send until somebody mends it.",
             "لا يُسمح للقناة بالإرسال حتى يعالج أحد المشكلة.",
         ),
+        "phone_not_connected" => (
+            "The linked phone is not connected; the message goes out once it is.",
+            "الهاتف المربوط غير متصل؛ تُرسل الرسالة عند اتصاله.",
+        ),
         "circuit_breaker" => (
             "The provider refuses too much from this channel; it rests before it tries again.",
             "يرفض مزوّد الخدمة كثيراً من رسائل هذه القناة؛ تستريح قبل أن تحاول من جديد.",
@@ -171,6 +184,8 @@ mod tests {
             is_leased: false,
             channel_status: "active".to_owned(),
             channel_reason: None,
+            phone_status: None,
+            phone_reason: None,
             job_status: None,
             job_reason: None,
             breaker_until: None,
@@ -203,7 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn its_own_reason_comes_first_then_the_channels_state_its_breaker_the_job_and_the_rate() {
+    fn its_own_reason_comes_first_then_the_channels_state_its_phone_its_breaker_the_job_and_the_rate()
+     {
         let now = Utc::now();
         let soon = Some(now + TimeDelta::minutes(1));
         let mut row = Waiting {
@@ -226,6 +242,9 @@ mod tests {
                 .contains("token expired")
         );
         row.channel_status = "active".to_owned();
+        row.phone_status = Some("disconnected".to_owned());
+        assert_eq!(reason(&row), Some(("phone_not_connected".to_owned(), None)));
+        row.phone_status = Some("connected".to_owned());
         assert_eq!(reason(&row), Some(("circuit_breaker".to_owned(), soon)));
         row.breaker_until = Some(now - TimeDelta::seconds(1));
         row.job_status = Some("paused".to_owned());

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 use wasel_simulator::{
-    NewWhatsappPhone, WhatsappContent, WhatsappFaults, WhatsappFile, WhatsappMessage, WhatsappSend,
-    WhatsappWeb,
+    NewWhatsappPhone, WhatsappContent, WhatsappDelete, WhatsappEdit, WhatsappFaults, WhatsappFile,
+    WhatsappLocation, WhatsappMessage, WhatsappReaction, WhatsappSend, WhatsappWeb,
 };
 use wasel_testkit::{Org, TestApp, wait_until};
 
@@ -211,13 +211,10 @@ async fn an_unlinked_phone_leaves_no_key_behind_and_tells_the_owner() {
         json!({ "type": "text", "body": "later" }),
     )
     .await;
-    assert_eq!(
-        app.count(&format!(
-            "SELECT count(*) FROM outbox WHERE message_id = '{id}'"
-        ))
-        .await,
-        1
-    );
+    let path = format!("/v1/messages/{id}");
+    let waits = app.get(&org.people.agent_token, &path).await.expect(200);
+    assert_eq!(waits["status"], "queued");
+    assert_eq!(waits["hold"]["reason"], "phone_not_connected");
 }
 
 #[tokio::test]
@@ -335,4 +332,116 @@ async fn a_lost_connection_comes_back_and_nothing_is_lost_or_doubled() {
     assert_eq!(got.len(), 20, "{got:#?}");
     let doubled: Vec<_> = got.iter().filter(|one| one.copies > 1).collect();
     assert!(doubled.is_empty(), "{doubled:#?}");
+}
+
+/// Waits for a row of the log that is as wanted.
+async fn wait_row(app: &TestApp, what: &str, sql: &str) {
+    wait_until(what, async || (app.count(sql).await == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn reactions_edits_deletions_places_and_quotes_arrive_as_what_they_are() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+    let first = customer_writes(&linked, "is it open?").await;
+    wait_inbound(&app, &org, "is it open?").await;
+    let says = |content| {
+        let wish = WhatsappSend::new(CUSTOMER, BUSINESS, content);
+        linked.whatsapp.send(&wish).unwrap()
+    };
+    says(WhatsappContent::Edit(WhatsappEdit {
+        message_id: first.clone(),
+        text: "is it open today?".to_owned(),
+    }));
+    wait_inbound(&app, &org, "is it open today?").await;
+    says(WhatsappContent::Location(WhatsappLocation {
+        latitude: 30.0444,
+        longitude: 31.2357,
+        name: Some("Cairo".to_owned()),
+        address: None,
+    }));
+    wait_row(
+        &app,
+        "a place",
+        "SELECT count(*) FROM messages WHERE message_type = 'location'",
+    )
+    .await;
+    // Our answer quotes the question; the customer reacts to it.
+    let question: Uuid = wait_inbound(&app, &org, "is it open today?").await["id"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let request = json!({ "channel_id": linked.channel, "to": CUSTOMER, "reply_to": question,
+        "content": { "type": "text", "body": "yes" } });
+    app.post(&org.people.agent_token, "/v1/messages", &request)
+        .await
+        .expect(202);
+    let answer = wait_received(&linked, "yes").await;
+    assert_eq!(answer.quoted.as_deref(), Some(first.as_str()));
+    says(WhatsappContent::Reaction(WhatsappReaction {
+        message_id: answer.id.clone(),
+        emoji: "👍".to_owned(),
+    }));
+    wait_row(
+        &app,
+        "the reaction",
+        "SELECT count(*) FROM reactions WHERE emoji = '👍'",
+    )
+    .await;
+    says(WhatsappContent::Delete(WhatsappDelete {
+        message_id: first,
+    }));
+    wait_row(
+        &app,
+        "the deletion",
+        "SELECT count(*) FROM messages WHERE direction = 'inbound' AND message_type = 'text' AND deleted_at IS NOT NULL",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_group_is_one_conversation_that_can_be_read_and_answered() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+    let other = "+201225556667";
+    linked
+        .whatsapp
+        .register(&NewWhatsappPhone::new(other, "خالد"))
+        .unwrap();
+    let path = format!("/v1/sessions/{}/groups", linked.session);
+    let group = app
+        .post(
+            &org.people.owner_token,
+            &path,
+            &json!({ "subject": "Waiting room", "participants": [CUSTOMER, other] }),
+        )
+        .await
+        .expect(201);
+    let jid = group["jid"].as_str().unwrap().to_owned();
+    for (from, text) in [(CUSTOMER, "hello all"), (other, "hello, too")] {
+        let wish = WhatsappSend::text(from, &jid, text);
+        linked.whatsapp.send(&wish).unwrap();
+    }
+    let one = wait_inbound(&app, &org, "hello all").await;
+    let two = wait_inbound(&app, &org, "hello, too").await;
+    assert_eq!(one["conversation_id"], two["conversation_id"]);
+    assert_ne!(one["contact_id"], two["contact_id"]);
+    let request = json!({ "conversation_id": one["conversation_id"], "content": { "type": "text", "body": "to everybody" } });
+    app.post(&org.people.agent_token, "/v1/messages", &request)
+        .await
+        .expect(202);
+    for number in [CUSTOMER, other] {
+        wait_until("the group's answer", async || {
+            let got = linked.whatsapp.messages(number).unwrap();
+            let found = got
+                .into_iter()
+                .find(|one| one.text.as_deref() == Some("to everybody"))?;
+            assert_eq!(found.chat, jid);
+            Some(())
+        })
+        .await;
+    }
 }
