@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_channel::Receiver;
 use chrono::Utc;
 use futures_util::future::OptionFuture;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use wasel_domain::E164;
 use whatsapp_rust::bot::{Bot, BotHandle};
@@ -104,6 +103,8 @@ struct Round {
     /// A QR or pairing code is shown: silence is what a person causes.
     waits_for_phone: bool,
     was_connected: bool,
+    /// About to reconnect for messages that were not stored.
+    redelivers: bool,
     /// Seen without a connection where there should be one.
     suspicious: bool,
     proof: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
@@ -125,7 +126,7 @@ impl Task {
             Ok(version) => version,
             Err(words) => return self.again_after(words).await,
         };
-        let (sender, notes) = async_channel::bounded(1024);
+        let (sender, notes) = mpsc::channel(1024);
         let ears = Arc::new(Ears::new(&self.live, sender.clone()));
         let store = Store::new(self.live.shared.host.key_rows(&self.live.lease));
         let store_lost = store.lost();
@@ -158,6 +159,7 @@ impl Task {
             expects: false,
             waits_for_phone: false,
             was_connected: false,
+            redelivers: false,
             suspicious: false,
             proof: None,
         };
@@ -219,7 +221,7 @@ impl Task {
         &mut self,
         mut round: Round,
         handle: &mut BotHandle,
-        notes: Receiver<Note>,
+        mut notes: mpsc::Receiver<Note>,
         store_lost: CancellationToken,
     ) -> Next {
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -231,7 +233,7 @@ impl Task {
                 () = self.orders.lost.cancelled() => Some(Next::LeaseLost),
                 () = store_lost.cancelled() => Some(Next::LeaseLost),
                 () = self.orders.stop.cancelled() => Some(Next::Done),
-                Ok(note) = notes.recv() => self.heard(&mut round, note).await,
+                Some(note) = notes.recv() => self.heard(&mut round, note).await,
                 Some(proven) = OptionFuture::from(round.proof.as_mut()) => {
                     round.proof = None;
                     self.proved(&mut round, proven).await
@@ -252,7 +254,9 @@ impl Task {
                 self.event(round, &event).await
             }
             Note::Dialled(result) => self.dialled(round, result).await,
+            Note::Redeliver if round.redelivers => None,
             Note::Redeliver => {
+                round.redelivers = true;
                 // After a pause, for the database needs one.
                 let client = round.client.clone();
                 let live = self.live.clone();
@@ -281,6 +285,7 @@ impl Task {
         match event {
             Event::Connected(_) => {
                 round.waits_for_phone = false;
+                round.redelivers = false;
                 let client = round.client.clone();
                 round.proof = Some(Box::pin(async move {
                     client

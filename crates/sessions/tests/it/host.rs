@@ -31,7 +31,6 @@ struct Inner {
     events: Vec<ProviderEvent>,
     raw: Vec<Bytes>,
     signals: Vec<LiveSignal>,
-    refused_writes: usize,
 }
 
 struct Row {
@@ -227,9 +226,8 @@ struct Rows {
 
 impl Rows {
     fn write(&self) -> Result<MutexGuard<'_, Inner>, HostError> {
-        let mut inner = self.database.lock();
+        let inner = self.database.lock();
         if inner.sessions[&self.lease.session.id].token != self.lease.token {
-            inner.refused_writes += 1;
             return Err(HostError::LeaseLost);
         }
         Ok(inner)

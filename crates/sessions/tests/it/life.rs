@@ -1,7 +1,7 @@
-use wasel_sessions::{SessionNews, StopReason};
-use wasel_simulator::WhatsappDisruption;
+use wasel_sessions::{Manager, SessionNews, StopReason};
+use wasel_simulator::{NewWhatsappPhone, WhatsappDisruption};
 
-use crate::host::{BUSINESS, World, until};
+use crate::host::{BUSINESS, World, options, until};
 
 fn stopped(news: &SessionNews) -> Option<(StopReason, String)> {
     match news {
