@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help demo test lint fmt bench-ingest bench-import bench-queue bench-bulk clean-demo setup
+.PHONY: help demo test lint fmt bench-ingest bench-import bench-queue bench-bulk bench-sessions clean-demo setup
 
 # rustup puts itself here; a shell that was open before does not look there.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -11,8 +11,8 @@ setup: ## installs what is missing to build and run
 	@scripts/setup.sh run
 
 demo: setup ## builds and runs everything on this machine, with simulated providers
-	cargo build -p wasel-server
-	cargo run -q -p wasel-server -- demo
+	cargo build -p wasel-server --features simulated-phones
+	cargo run -q -p wasel-server --features simulated-phones -- demo
 
 test: ## installs what is missing and runs every check and test
 	@scripts/setup.sh test
@@ -37,6 +37,9 @@ bench-queue: setup ## measures how fast and how evenly messages leave
 
 bench-bulk: setup ## measures a bulk job, with the server killed on the way
 	cargo run --release -p wasel-bench -- bulk
+
+bench-sessions: setup ## measures linked phones, beside Baileys
+	cargo run --release -p wasel-bench -- sessions
 
 clean-demo: ## removes the data of the demo
 	rm -rf wasel-demo-data

@@ -8,14 +8,15 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The server's program (built where none is given) and a directory that goes with its value.
+/// The server's program (built with these features where none is given) and a directory that goes with its value.
 pub async fn ground(
     program: Option<&PathBuf>,
     parent: Option<&PathBuf>,
+    features: &[&str],
 ) -> Result<(PathBuf, TempDir)> {
     let program = match program {
         Some(program) => program.clone(),
-        None => build().await?,
+        None => build(features).await?,
     };
     let directory = match parent {
         Some(parent) => tempfile::tempdir_in(parent)?,
@@ -36,11 +37,12 @@ pub async fn bounded(limit: Duration, measurement: impl Future<Output = Result<(
     }
 }
 
-/// Builds the server as it ships and returns its program.
-async fn build() -> Result<PathBuf> {
+/// Builds the server as it ships, with these features besides, and returns its program.
+async fn build(features: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--release", "-p", "wasel-server"])
+        .args(["build", "--release", "-p", "wasel-server", "--features"])
+        .arg(features.join(","))
         .status()
         .await?;
     if !status.success() {

@@ -45,7 +45,7 @@ pub async fn run(args: Args) -> Result<()> {
     if args.rows == 0 || args.customers == 0 || args.rounds == 0 {
         bail!("at least one row, one customer and one round");
     }
-    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref()).await?;
+    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref(), &[]).await?;
     let mut stage = Stage::default();
     let result = bounded(
         LIMIT,

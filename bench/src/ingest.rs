@@ -73,7 +73,7 @@ pub async fn run(args: Args) -> Result<()> {
     {
         bail!("1 to 700 tenants, 1 to 9999 customers each, at least one round");
     }
-    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref()).await?;
+    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref(), &[]).await?;
     let mut stage = Stage {
         servers: Vec::new(),
         cluster: None,

@@ -10,6 +10,7 @@ mod load;
 mod queue;
 mod raw_group;
 mod report;
+mod sessions;
 mod verify;
 mod world;
 
@@ -34,6 +35,8 @@ enum Command {
     Queue(queue::Args),
     /// A bulk job at a number's rate, with the server killed on the way.
     Bulk(queue::bulk::Args),
+    /// Linked phones: memory, CPU and the way back after a restart, beside Baileys.
+    Sessions(sessions::Args),
     /// The server of the baseline; `ingest` starts it.
     #[command(hide = true)]
     BaselineTx(baseline_tx::Args),
@@ -50,6 +53,7 @@ fn main() -> Result<()> {
                 Command::Import(args) => import::run(args).await,
                 Command::Queue(args) => queue::run(args).await,
                 Command::Bulk(args) => queue::bulk::run(args).await,
+                Command::Sessions(args) => sessions::run(args).await,
                 Command::BaselineTx(args) => baseline_tx::run(args).await,
             }
         })

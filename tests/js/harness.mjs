@@ -145,6 +145,7 @@ export class Simulator {
     simulator.process = new Process(['simulate', '--listen', '127.0.0.1:0']);
     [, simulator.base] = await simulator.process.said(/TWILIO_API_BASE=(\S+)/);
     await simulator.process.said(/Control: /);
+    simulator.whatsappWebUrl = simulator.process.output.match(/WHATSAPP_WEB_URL=(\S+)/)?.[1];
     return simulator;
   }
 
@@ -314,7 +315,9 @@ export async function startWorld(options = {}) {
     await simulator.stop();
   };
   try {
-    const server = await Server.start({ simulator, ...options });
+    const { linkedPhones, ...rest } = options;
+    const phones = linkedPhones ? { WHATSAPP_WEB_URL: simulator.whatsappWebUrl } : {};
+    const server = await Server.start({ simulator, ...rest, environment: { ...phones, ...rest.environment } });
     world.server = server;
     const tenants = [tenant('a', '1'), tenant('b', '2')];
     const { organizations } = await server.apply(tenants.map(declaration).join('\n'));

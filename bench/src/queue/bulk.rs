@@ -63,7 +63,7 @@ pub async fn run(args: Args) -> Result<()> {
     if args.recipients == 0 {
         bail!("at least one recipient");
     }
-    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref()).await?;
+    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref(), &[]).await?;
     let mut running = Running::default();
     let result = bounded(
         LIMIT,

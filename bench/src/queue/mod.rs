@@ -96,7 +96,7 @@ pub async fn run(args: Args) -> Result<()> {
     if args.tenants < 2 || args.tenants > 600 || args.sizes.is_empty() || args.batch == 0 {
         bail!("2 to 600 tenants, at least one size and one row in a claim");
     }
-    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref()).await?;
+    let (program, directory) = ground(args.wasel.as_ref(), args.dir.as_ref(), &[]).await?;
     let mut running = Running::default();
     let result = bounded(
         LIMIT,

@@ -212,7 +212,7 @@ pub async fn update(tx: &mut SystemTx, org: OrgId, id: Uuid, settings: &Settings
 }
 
 /// Somebody wants it to run: a node takes it up. What ended it before is forgotten, and so are codes that ran out;
-/// `phone` (E.164) asks for a pairing code instead of a QR code.
+/// `phone` (E.164) asks for a pairing code instead of a QR code, where no phone is linked.
 pub async fn request_start(
     tx: &mut SystemTx,
     org: OrgId,
@@ -220,7 +220,8 @@ pub async fn request_start(
     phone: Option<&str>,
 ) -> Result<bool> {
     let done = sqlx::query(
-        "UPDATE whatsapp_sessions SET should_run = true, enabled = true, pair_with_phone = $3, stop_reason = NULL,
+        "UPDATE whatsapp_sessions SET should_run = true, enabled = true, stop_reason = NULL,
+             pair_with_phone = CASE WHEN linked_at IS NULL THEN $3 END,
              connection_error = CASE WHEN should_run AND stop_reason IS NULL THEN connection_error END,
              qr_code = CASE WHEN qr_expires_at > now() THEN qr_code END,
              pairing_code = CASE WHEN qr_expires_at > now() AND pair_with_phone = $3 THEN pairing_code END,

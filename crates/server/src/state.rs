@@ -57,7 +57,7 @@ pub struct Signals {
     pub bulk: Arc<Notify>,
     pub scheduled: Arc<Notify>,
     pub automations: Arc<Notify>,
-    /// Linked phones: something is wanted of one, or asked of it.
+    /// Something is asked of a linked phone.
     pub sessions: Arc<Notify>,
 }
 

@@ -126,6 +126,7 @@ fn settings(simulator: &Simulator, data_dir: &TempDir) -> Config {
     config.secrets.encryption_key = Some(secret(ENCRYPTION_KEY));
     config.providers.meta_graph_base = simulator.meta_base().try_into().unwrap();
     config.providers.twilio_api_base = simulator.twilio_base().try_into().unwrap();
+    config.providers.whatsapp_web_url = Some(simulator.whatsapp_web_url().try_into().unwrap());
     // Tests of the limits set their own.
     config.limits.api_requests = 0;
     config.limits.org_sends_per_minute = 0;

@@ -6,8 +6,9 @@ import { sessions } from './rows.js';
 import { api, demo, get, json, request } from './session.js';
 import { said, t } from './words.js';
 
-/** The simulated phone that is linked in the demo. */
-const SIMULATED_NUMBER = '+201000000099';
+/** The simulated phone that is linked in the demo where no number was given. */
+const SIMULATED = { number: '+201000000099', name: 'Wasel' };
+const sim = (path, body) => request(`${demo.simulator_url}/sim/whatsapp-web${path}`, json('POST', body));
 
 /** The one the documents mean: the oldest that serves a channel, else the oldest. */
 const current = () => [...sessions.values()].sort((a, b) => !a.channel_id - !b.channel_id || (a.created_at < b.created_at ? -1 : 1))[0];
@@ -46,7 +47,8 @@ export function drawLinked() {
     : qr ? t('linkScan') : waits && row.pairing_code ? t('linkType') : (row?.connection_error ?? '');
   $('linked-start').hidden = connected || !!qr;
   $('linked-by-code').hidden = connected;
-  $('linked-scan').hidden = !demo || !qr;
+  $('linked-scan').hidden = !demo?.simulated_phones || !(qr || (waits && row.pairing_code));
+  $('linked-scan').textContent = t(qr ? 'scanSimulated' : 'typeSimulated');
   $('linked-out').hidden = !row || !(row.linked_at || waits);
 }
 
@@ -84,9 +86,12 @@ export function startLinked() {
     await loadSessions();
   }));
   $('linked-scan').addEventListener('click', attempt(async () => {
-    // What a camera would read.
-    const { code } = await get(`/v1/sessions/${current().id}/qr`);
-    await request(`${demo.simulator_url}/sim/whatsapp-web/scan`, json('POST', { number: SIMULATED_NUMBER, qr: code }));
+    const row = current();
+    const number = row.pair_with_phone ?? SIMULATED.number;
+    await sim('/phones', { ...SIMULATED, number });
+    if (row.pairing_code) await sim('/enter-code', { number, code: row.pairing_code });
+    // The text is what a camera would read.
+    else await sim('/scan', { number, qr: (await get(`/v1/sessions/${row.id}/qr`)).code });
   }));
   // A code that has run out is not shown, whoever is late with the next one.
   setInterval(drawLinked, 1000);

@@ -309,19 +309,16 @@ async fn apply_channel(
 ) -> Result<AppliedChannel> {
     let text = |key: &str| declared.get(key).and_then(toml::Value::as_str);
     let word = text("kind").context("kind: is missing")?;
+    let kind = ChannelKind::parse(word).with_context(|| {
+        let known: Vec<_> = ChannelKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        format!("kind: `{word}` is none of {}", known.join(", "))
+    })?;
     let name = text("name")
         .filter(|name| !name.trim().is_empty())
         .context("name: is missing")?;
-    if word == session_requests::CHANNEL_KIND {
+    if kind == ChannelKind::WhatsappWeb {
         return apply_linked_phone(tx, org, name, declared).await;
     }
-    let kind = ChannelKind::parse(word).with_context(|| {
-        let mut known: Vec<_> = ChannelKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        if !known.contains(&session_requests::CHANNEL_KIND) {
-            known.push(session_requests::CHANNEL_KIND);
-        }
-        format!("kind: `{word}` is none of {}", known.join(", "))
-    })?;
     let provider = foundation.providers.of(kind);
     let (mut settings, mut secrets) = (json!({}), json!({}));
     for (key, value) in declared
@@ -378,18 +375,18 @@ async fn apply_linked_phone(
     name: &str,
     declared: &toml::Table,
 ) -> Result<AppliedChannel> {
-    let kind = session_requests::CHANNEL_KIND;
     if let Some(key) = declared
         .keys()
         .find(|key| !["kind", "name"].contains(&key.as_str()))
     {
+        let kind = ChannelKind::WhatsappWeb.as_str();
         bail!("{key}: is no key of a {kind} channel");
     }
     let id = session_requests::upsert_channel(tx, org, name).await?;
     session_requests::find_or_insert(tx, org, id).await?;
     Ok(AppliedChannel {
         id: id.0,
-        kind: kind.to_owned(),
+        kind: ChannelKind::WhatsappWeb.as_str().to_owned(),
         name: name.to_owned(),
         webhook_url: None,
         webhook_secret: None,

@@ -92,6 +92,11 @@ pub async fn run(mut config: Config, args: Args) -> Result<()> {
         .twilio_base()
         .try_into()
         .map_err(anyhow::Error::msg)?;
+    #[cfg(feature = "simulated-phones")]
+    {
+        let url = simulator.whatsapp_web_url();
+        config.providers.whatsapp_web_url = Some(url.try_into().map_err(anyhow::Error::msg)?);
+    }
     // The page polls nothing, but a person trying things out should not meet a limit meant for production.
     config.limits.api_requests = 0;
     config.limits.org_sends_per_minute = 0;

@@ -20,6 +20,11 @@ pub async fn run(args: Args) -> Result<()> {
         .with_context(|| format!("cannot listen on {}", args.listen))?;
     print(&format!("META_GRAPH_BASE={}", simulator.meta_base()));
     print(&format!("TWILIO_API_BASE={}", simulator.twilio_base()));
+    #[cfg(feature = "linked-phones")]
+    print(&format!(
+        "WHATSAPP_WEB_URL={}",
+        simulator.whatsapp_web_url()
+    ));
     print(&format!("Control: {}/sim", simulator.base_url()));
     serve::wait_for_signal().await?;
     simulator.stop().await;

@@ -113,6 +113,8 @@ async fn settings(State(state): State<AppState>) -> Json<Value> {
     Json(match &state.demo {
         Some(demo) => json!({ "demo": {
             "email": demo.email, "password": demo.password, "simulator_url": demo.simulator_url,
+            // Without them the sessions speak to WhatsApp itself, and no simulated phone can scan their codes.
+            "simulated_phones": cfg!(feature = "simulated-phones"),
         }}),
         None => json!({ "demo": null }),
     })

@@ -26,6 +26,9 @@ impl Phones {
     /// Nothing to stop.
     pub async fn stop(&self) {}
 
+    /// Nothing to look for.
+    pub fn wake(&self) {}
+
     #[must_use]
     pub fn is_connected(&self, _channel: ChannelId) -> bool {
         false

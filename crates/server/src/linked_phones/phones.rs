@@ -7,7 +7,9 @@ use serde_json::Value;
 use uuid::Uuid;
 use wasel_domain::ChannelId;
 use wasel_providers::LinkedPhones;
-use wasel_sessions::{Command, CommandError, DEFAULT_URL, Manager, MediaLimits, Settings};
+use wasel_sessions::{
+    Command, CommandError, DEFAULT_URL, Manager, MediaLimits, Settings, TRUSTS_SIMULATOR,
+};
 
 use super::files::Files;
 use super::host::ServerHost;
@@ -37,6 +39,12 @@ impl Phones {
         let config = &state.config.providers;
         let url = match &config.whatsapp_web_url {
             Some(url) => url.as_str(),
+            None if TRUSTS_SIMULATOR => {
+                tracing::info!(
+                    "this build links simulated phones only, and WHATSAPP_WEB_URL names no simulator"
+                );
+                return Ok(());
+            }
             None => DEFAULT_URL,
         };
         let url = url.parse().context("WHATSAPP_WEB_URL")?;

@@ -96,10 +96,9 @@ impl LinkedPhones for Phones {
             .await
             .map_err(|error| {
                 let class = match error {
-                    FetchError::BadReference
-                    | FetchError::TooLarge(_)
-                    | FetchError::Gone
-                    | FetchError::Damaged => ErrorClass::Content,
+                    FetchError::BadReference | FetchError::TooLarge(_) | FetchError::Gone => {
+                        ErrorClass::Content
+                    }
                     FetchError::Unavailable(_) => ErrorClass::Transient,
                 };
                 refusal(class, None, &error.to_string())

@@ -259,9 +259,11 @@ async fn apply(op: &Op, to: &dyn Backend) -> Result<String> {
             said(to.set_sync_key(&[*id], key).await)
         }
         Op::SetVersion(of, version) => {
-            let mut state = HashState::default();
-            state.version = u64::from(*version);
-            state.hash = [*version; 128];
+            let state = HashState {
+                version: u64::from(*version),
+                hash: [*version; 128],
+                ..HashState::default()
+            };
             said(to.set_version(&name(*of), state).await)
         }
         Op::PutMacs(of, macs) => {

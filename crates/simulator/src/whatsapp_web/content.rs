@@ -112,13 +112,7 @@ fn read_file(hub: &Hub, message: &wa::Message, summary: &mut Summary) -> bool {
         ($field:ident, $kind:literal, $media:ident, $caption:expr) => {
             if let Some(file) = message.$field.as_option() {
                 summary.kind = $kind;
-                #[expect(
-                    clippy::redundant_closure_call,
-                    reason = "each kind has its own fields"
-                )]
-                {
-                    summary.text = ($caption)(file);
-                }
+                summary.text = ($caption)(file);
                 summary.mime.clone_from(&file.mimetype);
                 summary.quoted = quoted(&file.context_info);
                 summary.file = file

@@ -294,5 +294,5 @@ async fn ban(State(web): Web, body: Given<Ban>) -> Done {
 }
 
 async fn url(State(web): Web) -> Json<Value> {
-    Json(json!({ "url": web.url() }))
+    Json(json!({ "url": web.url(), "root_key": hex::encode(web.root_key()) }))
 }

@@ -75,6 +75,7 @@ impl Hub {
             noise_key,
             registration,
             pending: Mutex::default(),
+            ceremony: Mutex::default(),
         });
         let references: Vec<String> = (0..REFERENCES)
             .map(|_| format!("2@{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()))
@@ -121,6 +122,7 @@ impl Hub {
         if own.noise_key != noise_key {
             return refuse(sender, failure(401));
         }
+        own.logins += 1;
         let before = own.socket.replace(CompanionSocket {
             id: socket,
             sender: sender.clone(),

@@ -11,6 +11,7 @@
 //!
 //! [`control`] lists the routes below `/sim/whatsapp-web`.
 
+mod code;
 mod content;
 pub(crate) mod control;
 mod faults;
@@ -24,8 +25,10 @@ mod messages;
 mod model;
 mod noise;
 mod pairing;
+mod passkey;
 mod phone;
 mod receipts;
+mod seal;
 mod send;
 mod socket;
 mod state;
@@ -118,6 +121,11 @@ impl WhatsappWeb {
     /// For `WHATSAPP_WEB_URL`.
     pub fn url(&self) -> String {
         format!("ws://{}/whatsapp-web/ws/chat", self.hub.host)
+    }
+
+    /// The public key that signs the server's certificates, for clients that can be told to believe it.
+    pub fn root_key(&self) -> [u8; 32] {
+        self.hub.keys.root
     }
 
     /// The routes clients use: the socket and the media store.

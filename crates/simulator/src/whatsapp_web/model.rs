@@ -32,6 +32,8 @@ pub struct WhatsappPhoneSettings {
     pub online: bool,
     /// Reads what it receives after so many milliseconds; never by itself when `None`.
     pub read_after_ms: Option<u64>,
+    /// Asks a device scanned by QR for a passkey before it is linked.
+    pub passkey: bool,
     /// What the phone hands to a newly linked device as its history, oldest first.
     pub history: Vec<OldWhatsappMessage>,
 }
@@ -41,6 +43,7 @@ impl Default for WhatsappPhoneSettings {
         Self {
             online: true,
             read_after_ms: None,
+            passkey: false,
             history: Vec::new(),
         }
     }
@@ -81,6 +84,8 @@ pub struct LinkedCompanion {
     /// `lid:device@lid`.
     pub lid: String,
     pub connected: bool,
+    /// How often it has logged in.
+    pub logins: u32,
     /// Stanzas the server keeps until the device acknowledges them.
     pub waiting: usize,
     /// One-time keys it has left on the server.
@@ -264,7 +269,8 @@ pub struct WhatsappGroup {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WhatsappFaults {
-    /// Chance, 0 to 1, that a stanza from a device costs it its socket instead of being handled.
+    /// Chance, 0 to 1, that a stanza from a device costs it its socket instead of being handled. A login alone takes
+    /// some fifteen, so more than a few hundredths keep a device from ever coming back.
     pub drop_probability: f64,
     /// New sockets are refused with HTTP 503.
     pub refuse_dials: bool,

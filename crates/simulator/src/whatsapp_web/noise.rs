@@ -27,6 +27,8 @@ const VALID_UNTIL: u64 = 4_000_000_000;
 pub(super) struct ServerKeys {
     key: KeyPair,
     certificate: Vec<u8>,
+    /// What the chain ends in.
+    pub(super) root: [u8; 32],
 }
 
 impl ServerKeys {
@@ -50,9 +52,13 @@ impl ServerKeys {
             intermediate: MessageField::some(certify(&root, &intermediate_details)?),
             leaf: MessageField::some(certify(&intermediate, &leaf_details)?),
         };
+        let root = root.public_key.public_key_bytes();
         Ok(Self {
             key,
             certificate: chain.encode_to_vec(),
+            root: root
+                .try_into()
+                .map_err(|_| Broken::Crypto("a key of another length".to_owned()))?,
         })
     }
 }

@@ -189,6 +189,14 @@ impl Hub {
         }
         say(sender, ack.build());
 
+        let mut ids = vec![id];
+        let items = node.get_optional_child("list");
+        let items = items
+            .into_iter()
+            .flat_map(|l| l.get_children_by_tag("item"));
+        ids.extend(items.filter_map(|item| attribute(item, "id")));
+        self.received(me, &ids);
+
         let participant = attribute_jid(node, "participant");
         let writer = if to.is_group() {
             participant
@@ -199,12 +207,6 @@ impl Hub {
         let Some(writer) = writer else {
             return Ok(());
         };
-        let mut ids = vec![id];
-        let items = node.get_optional_child("list");
-        let items = items
-            .into_iter()
-            .flat_map(|l| l.get_children_by_tag("item"));
-        ids.extend(items.filter_map(|item| attribute(item, "id")));
         match kind.as_str() {
             "retry" => self.resend(me, &writer, &to, node),
             "read" | "played" | "" | "inactive" => {
@@ -214,6 +216,18 @@ impl Hub {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A receipt of any kind says that the device has the message: some clients send nothing else. What it asks for
+    /// again comes anew.
+    fn received(&self, me: &DeviceId, ids: &[String]) {
+        let mut state = self.lock();
+        let account = state.accounts.get_mut(&me.number);
+        if let Some(own) = account.and_then(|a| a.companions.get_mut(&me.device)) {
+            for id in ids {
+                own.acknowledged("message", id);
+            }
+        }
     }
 
     /// Hands a device's receipt to all devices of the writer, and what was read to the reader's own.

@@ -72,6 +72,10 @@ struct Connection {
     inbox: UnboundedReceiver<ToSocket>,
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a slow client does not read is kept for it anyway, up to a bound of its own"
+)]
 async fn serve(hub: Arc<Hub>, socket: WebSocket) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);

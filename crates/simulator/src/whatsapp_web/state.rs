@@ -13,6 +13,7 @@ use super::{
     keys::DeviceKeys,
     login::Registration,
     model::{LinkedCompanion, WhatsappFaults, WhatsappGroup},
+    passkey::Ceremony,
     phone::Phone,
 };
 
@@ -64,6 +65,8 @@ pub(super) struct Unlinked {
     pub(super) registration: Registration,
     /// The linking under way, once a phone said yes.
     pub(super) pending: Mutex<Option<PendingLink>>,
+    /// The linking that waits for a passkey.
+    pub(super) ceremony: Mutex<Option<Ceremony>>,
 }
 
 /// A phone said yes and the device has yet to sign.
@@ -122,6 +125,7 @@ pub(super) struct Parcel {
 
 /// A linked device as the server has it.
 pub(super) struct Companion {
+    pub(super) logins: u32,
     pub(super) noise_key: [u8; 32],
     pub(super) keys: DeviceKeys,
     pub(super) key_index: u32,
@@ -195,6 +199,7 @@ impl Account {
 
     pub(super) fn shown_companions(&self) -> Vec<LinkedCompanion> {
         let shown = |(device, companion): (&u16, &Companion)| LinkedCompanion {
+            logins: companion.logins,
             device: *device,
             jid: self.jid(*device).to_string(),
             lid: self.lid_jid(*device).to_string(),

@@ -139,8 +139,7 @@ impl WhatsappWeb {
     pub fn message(&self, number: &str, id: &str) -> Option<WhatsappMessage> {
         let number = self.known(number).ok()?;
         let phone = self.hub.phone(&number)?;
-        let message = locked(&phone).records.get(id).cloned();
-        message
+        locked(&phone).records.get(id).cloned()
     }
 
     /// Messages a phone could not decrypt, oldest first.

@@ -16,14 +16,8 @@ use waproto::{
 };
 
 use super::{
-    Broken, Hub,
-    keys::Bundle,
-    locked,
-    messages::Head,
-    model::OldWhatsappMessage,
-    phone::address,
-    send::{new_id, sealed_node},
-    state::DeviceId,
+    Broken, Hub, keys::Bundle, locked, messages::Head, model::OldWhatsappMessage, phone::address,
+    seal::sealed_node, send::new_id, state::DeviceId,
 };
 
 impl Hub {

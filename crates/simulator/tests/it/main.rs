@@ -7,3 +7,5 @@ mod receiver;
 mod smtp;
 mod support;
 mod twilio;
+#[cfg(feature = "linked-phones")]
+mod whatsapp_web;

@@ -2,6 +2,7 @@
 
 mod records;
 mod signal;
+mod stores;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 

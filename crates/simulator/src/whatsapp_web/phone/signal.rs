@@ -2,28 +2,25 @@
 
 use std::collections::HashMap;
 
-use async_trait::async_trait;
 use futures_util::FutureExt;
 use wacore::messages::{MessageUtils, decode_plaintext};
 use wacore_libsignal::protocol::{
-    CiphertextMessage, Direction, GenericSignedPreKey, IdentityChange, IdentityKey,
-    IdentityKeyPair, IdentityKeyStore, KeyPair, PreKeyBundle, PreKeyId, PreKeyRecord,
-    PreKeySignalMessage, PreKeyStore, ProtocolAddress, PublicKey, SenderKeyDistributionMessage,
-    SenderKeyName, SenderKeyRecord, SenderKeyStore, SessionRecord, SessionStore, SignalMessage,
-    SignalProtocolError, SignedPreKeyId, SignedPreKeyRecord, SignedPreKeyStore, Timestamp,
-    UsePQRatchet, create_sender_key_distribution_message, group_decrypt, group_encrypt,
-    message_decrypt, message_encrypt, process_prekey_bundle,
-    process_sender_key_distribution_message,
+    CiphertextMessage, IdentityKey, IdentityKeyPair, KeyPair, PreKeyBundle, PreKeyId,
+    PreKeySignalMessage, ProtocolAddress, PublicKey, SenderKeyDistributionMessage, SenderKeyName,
+    SignalMessage, SignalProtocolError, SignedPreKeyId, UsePQRatchet,
+    create_sender_key_distribution_message, group_decrypt, group_encrypt, message_decrypt,
+    message_encrypt, process_prekey_bundle, process_sender_key_distribution_message,
 };
 use waproto::whatsapp as wa;
 
-use super::super::{
-    Broken,
-    keys::{Bundle, SignedKey},
-    noise::new_key,
+use super::{
+    super::{
+        Broken,
+        keys::{Bundle, SignedKey},
+        noise::new_key,
+    },
+    stores::{Identities, Outcome, PreKeys, SenderKeys, Sessions, SignedKeys},
 };
-
-type Outcome<T> = Result<T, SignalProtocolError>;
 
 /// Padding of the version all clients use.
 const PADDING: u8 = 2;
@@ -272,147 +269,6 @@ pub(in super::super) fn public_bytes(key: &PublicKey) -> [u8; 32] {
         bytes.copy_from_slice(key.public_key_bytes());
     }
     bytes
-}
-
-struct Identities {
-    own: IdentityKeyPair,
-    registration_id: u32,
-    known: HashMap<String, IdentityKey>,
-}
-
-#[async_trait]
-impl IdentityKeyStore for Identities {
-    async fn get_identity_key_pair(&self) -> Outcome<IdentityKeyPair> {
-        Ok(self.own.clone())
-    }
-
-    async fn get_local_registration_id(&self) -> Outcome<u32> {
-        Ok(self.registration_id)
-    }
-
-    async fn save_identity(
-        &mut self,
-        address: &ProtocolAddress,
-        identity: &IdentityKey,
-    ) -> Outcome<IdentityChange> {
-        let before = self.known.insert(address.as_str().to_owned(), *identity);
-        Ok(IdentityChange::from_changed(
-            before.is_some_and(|before| before != *identity),
-        ))
-    }
-
-    async fn is_trusted_identity(
-        &self,
-        _: &ProtocolAddress,
-        _: &IdentityKey,
-        _: Direction,
-    ) -> Outcome<bool> {
-        // A person taps "OK" when a safety number changes.
-        Ok(true)
-    }
-
-    async fn get_identity(&self, address: &ProtocolAddress) -> Outcome<Option<IdentityKey>> {
-        Ok(self.known.get(address.as_str()).copied())
-    }
-}
-
-struct Sessions(HashMap<String, SessionRecord>);
-
-#[async_trait]
-impl SessionStore for Sessions {
-    async fn load_session(&self, address: &ProtocolAddress) -> Outcome<Option<SessionRecord>> {
-        Ok(self.0.get(address.as_str()).cloned())
-    }
-
-    async fn has_session(&self, address: &ProtocolAddress) -> Outcome<bool> {
-        Ok(self.0.contains_key(address.as_str()))
-    }
-
-    async fn store_session(
-        &mut self,
-        address: &ProtocolAddress,
-        record: SessionRecord,
-    ) -> Outcome<()> {
-        self.0.insert(address.as_str().to_owned(), record);
-        Ok(())
-    }
-}
-
-struct PreKeys {
-    next: u32,
-    keys: HashMap<u32, KeyPair>,
-}
-
-#[async_trait]
-impl PreKeyStore for PreKeys {
-    async fn get_pre_key(&self, id: PreKeyId) -> Outcome<PreKeyRecord> {
-        let key = self
-            .keys
-            .get(&u32::from(id))
-            .ok_or(SignalProtocolError::InvalidPreKeyId)?;
-        Ok(PreKeyRecord::new(id, key))
-    }
-
-    async fn save_pre_key(&mut self, id: PreKeyId, record: &PreKeyRecord) -> Outcome<()> {
-        self.keys.insert(u32::from(id), record.key_pair()?);
-        Ok(())
-    }
-
-    async fn remove_pre_key(&mut self, id: PreKeyId) -> Outcome<()> {
-        self.keys.remove(&u32::from(id));
-        Ok(())
-    }
-}
-
-struct SignedKeys {
-    id: u32,
-    key: KeyPair,
-    signature: Vec<u8>,
-}
-
-#[async_trait]
-impl SignedPreKeyStore for SignedKeys {
-    async fn get_signed_pre_key(&self, id: SignedPreKeyId) -> Outcome<SignedPreKeyRecord> {
-        if u32::from(id) != self.id {
-            return Err(SignalProtocolError::InvalidSignedPreKeyId);
-        }
-        let made = Timestamp::from_epoch_millis(0);
-        Ok(SignedPreKeyRecord::new(
-            id,
-            made,
-            &self.key,
-            &self.signature,
-        ))
-    }
-
-    async fn save_signed_pre_key(
-        &mut self,
-        id: SignedPreKeyId,
-        record: &SignedPreKeyRecord,
-    ) -> Outcome<()> {
-        self.id = id.into();
-        self.key = record.key_pair()?;
-        self.signature = record.signature()?;
-        Ok(())
-    }
-}
-
-struct SenderKeys(HashMap<String, SenderKeyRecord>);
-
-#[async_trait]
-impl SenderKeyStore for SenderKeys {
-    async fn store_sender_key(
-        &mut self,
-        name: &SenderKeyName,
-        record: SenderKeyRecord,
-    ) -> Outcome<()> {
-        self.0.insert(name.cache_key().to_owned(), record);
-        Ok(())
-    }
-
-    async fn load_sender_key(&self, name: &SenderKeyName) -> Outcome<Option<SenderKeyRecord>> {
-        Ok(self.0.get(name.cache_key()).cloned())
-    }
 }
 
 #[cfg(test)]

@@ -181,6 +181,42 @@ fn read_answer(mut answer: Value) -> Result<Value, ApiError> {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "linked-phones")]
+    #[test]
+    fn the_sessions_read_what_is_written_here() {
+        use wasel_sessions::Command as Read;
+        let people = vec![
+            Recipient::Phone("+201012345678".to_owned()),
+            Recipient::Jid("201012345678@s.whatsapp.net".to_owned()),
+            Recipient::Lid("77@lid".to_owned()),
+        ];
+        let commands = [
+            Command::LogOut,
+            Command::PairWithPhone {
+                phone: "+201012345678".to_owned(),
+            },
+            Command::PasskeyResponse {
+                assertion: json!({ "id": "x" }),
+            },
+            Command::PasskeyConfirm,
+            Command::Groups,
+            Command::CreateGroup {
+                subject: "x".to_owned(),
+                participants: people,
+            },
+            Command::Typing {
+                to: Recipient::Group("1203@g.us".to_owned()),
+                typing: true,
+                recording: false,
+            },
+        ];
+        for command in commands {
+            let json = command.to_json();
+            let read: Read = serde_json::from_value(json.clone()).unwrap();
+            assert_eq!(serde_json::to_value(read).unwrap(), json);
+        }
+    }
+
     #[test]
     fn an_answer_is_its_ok_or_an_error_in_the_sessions_words() {
         assert_eq!(

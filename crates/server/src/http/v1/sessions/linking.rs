@@ -94,7 +94,7 @@ pub async fn link(
     session_requests::request_start(&mut tx, org, id, phone).await?;
     tx.commit().await?;
     state.signals.commits.changes.notify_one();
-    state.signals.sessions.notify_one();
+    state.phones.wake();
     let code_is_there = shows_code(&session, phone) && session.pair_with_phone.as_deref() == phone;
     let under_way = runs && session.should_run && session.linked_at.is_none();
     if let (true, false, Some(phone)) = (under_way, code_is_there, phone) {
@@ -163,7 +163,7 @@ pub async fn log_out(state: &AppState, org: OrgId, session: &LinkedPhone) -> Res
     {
         tx.commit().await?;
         state.signals.commits.changes.notify_one();
-        state.signals.sessions.notify_one();
+        state.phones.wake();
         return Ok(());
     }
     tx.commit().await?;

@@ -297,7 +297,7 @@ async fn update(
 /// The row changed, and the session manager of this node may have something to do.
 fn announce(state: &AppState) {
     state.signals.commits.changes.notify_one();
-    state.signals.sessions.notify_one();
+    state.phones.wake();
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -1,0 +1,338 @@
+//! Linked phones, whole: our sessions against the simulated WhatsApp, from the QR code to the ticks.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+use wasel_simulator::{
+    NewWhatsappPhone, WhatsappContent, WhatsappFaults, WhatsappFile, WhatsappMessage, WhatsappSend,
+    WhatsappWeb,
+};
+use wasel_testkit::{Org, TestApp, wait_until};
+
+const BUSINESS: &str = "+201001234567";
+const CUSTOMER: &str = "+201119876543";
+
+/// A linked phone and the side of the world it is in.
+struct Linked {
+    session: String,
+    channel: String,
+    whatsapp: WhatsappWeb,
+}
+
+async fn session(app: &TestApp, org: &Org, id: &str) -> Value {
+    let path = format!("/v1/sessions/{id}");
+    app.get(&org.people.owner_token, &path).await.expect(200)
+}
+
+async fn wait_session(app: &TestApp, org: &Org, id: &str, status: &str) -> Value {
+    wait_until(&format!("the session to be {status}"), async || {
+        let row = session(app, org, id).await;
+        (row["status"] == status).then_some(row)
+    })
+    .await
+}
+
+/// Registers both phones and shows a QR code that the business scans.
+async fn link(app: &TestApp, org: &Org) -> Linked {
+    let whatsapp = app.simulator.whatsapp_web();
+    whatsapp
+        .register(&NewWhatsappPhone::new(BUSINESS, "Wasel Clinic"))
+        .unwrap();
+    whatsapp
+        .register(&NewWhatsappPhone::new(CUSTOMER, "منى"))
+        .unwrap();
+    let made = app
+        .post(
+            &org.people.owner_token,
+            "/v1/sessions",
+            &json!({ "name": "Reception" }),
+        )
+        .await
+        .expect(201);
+    let id = made["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/sessions/{id}/qr");
+    let code = wait_until("a QR code", async || {
+        let answer = app.get(&org.people.owner_token, &path).await;
+        answer.body["code"].as_str().map(str::to_owned)
+    })
+    .await;
+    whatsapp.scan(BUSINESS, &code).await.unwrap();
+    let row = wait_session(app, org, &id, "connected").await;
+    assert_eq!(row["phone_number"], BUSINESS);
+    Linked {
+        session: id,
+        channel: row["channel_id"].as_str().unwrap().to_owned(),
+        whatsapp,
+    }
+}
+
+/// Sends by the API; the message's id.
+async fn send(app: &TestApp, org: &Org, linked: &Linked, content: Value) -> String {
+    let request = json!({ "channel_id": linked.channel, "to": CUSTOMER, "content": content });
+    let sent = app
+        .post(&org.people.agent_token, "/v1/messages", &request)
+        .await
+        .expect(202);
+    sent["id"].as_str().unwrap().to_owned()
+}
+
+/// What the customer's phone got from the business, decrypted.
+fn received(linked: &Linked) -> Vec<WhatsappMessage> {
+    let all = linked.whatsapp.messages(CUSTOMER).unwrap();
+    all.into_iter().filter(|one| !one.from_me).collect()
+}
+
+async fn wait_received(linked: &Linked, text: &str) -> WhatsappMessage {
+    wait_until("the customer's phone to show it", async || {
+        let got = received(linked);
+        got.into_iter()
+            .find(|one| one.text.as_deref() == Some(text))
+    })
+    .await
+}
+
+async fn customer_writes(linked: &Linked, text: &str) -> String {
+    let wish = WhatsappSend::text(CUSTOMER, BUSINESS, text);
+    linked.whatsapp.send(&wish).unwrap()
+}
+
+/// Waits for the customer's message in the log.
+async fn wait_inbound(app: &TestApp, org: &Org, text: &str) -> Value {
+    let find = |messages: &Value| {
+        let messages = messages["data"].as_array().cloned().unwrap_or_default();
+        messages.into_iter().find(|one| one["body"] == text)
+    };
+    wait_until("the message in the log", async || {
+        let token = &org.people.agent_token;
+        let conversations = app.get(token, "/v1/conversations").await.expect(200);
+        for conversation in conversations["data"].as_array().unwrap() {
+            let id = conversation["id"].as_str().unwrap();
+            let path = format!("/v1/conversations/{id}/messages");
+            if let Some(message) = find(&app.get(token, &path).await.expect(200)) {
+                return Some(message);
+            }
+        }
+        None
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_scanned_phone_sends_and_receives_and_shows_ticks() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+
+    customer_writes(&linked, "هل لديكم موعد غداً؟").await;
+    let inbound = wait_inbound(&app, &org, "هل لديكم موعد غداً؟").await;
+    assert_eq!(inbound["direction"], "inbound");
+    assert_eq!(inbound["channel_id"], json!(linked.channel));
+
+    let id = send(
+        &app,
+        &org,
+        &linked,
+        json!({ "type": "text", "body": "نعم، الساعة التاسعة" }),
+    )
+    .await;
+    let shown = wait_received(&linked, "نعم، الساعة التاسعة").await;
+    assert_eq!(shown.copies, 1);
+    app.wait_status(&org.people.agent_token, &id, "delivered")
+        .await;
+    linked.whatsapp.read(CUSTOMER, BUSINESS).unwrap();
+    let read = app.wait_status(&org.people.agent_token, &id, "read").await;
+    assert_eq!(read["provider_message_id"], json!(shown.id));
+    // One conversation, whoever wrote first.
+    let conversations = app.get(&org.people.agent_token, "/v1/conversations").await;
+    assert_eq!(conversations.body["data"].as_array().unwrap().len(), 1);
+    assert_eq!(conversations.body["data"][0]["customer_name"], "منى");
+    assert_eq!(conversations.body["data"][0]["phone_number"], CUSTOMER);
+}
+
+#[tokio::test]
+async fn a_restarted_server_connects_without_a_new_code_and_hears_what_it_missed() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+    let simulator = app.simulator.clone();
+    let db = app.stop().await;
+    customer_writes(&linked, "while you were away").await;
+
+    let app = TestApp::builder()
+        .on(db)
+        .with_simulator(simulator)
+        .start()
+        .await;
+    let row = wait_session(&app, &org, &linked.session, "connected").await;
+    assert!(row["stop_reason"].is_null());
+    wait_inbound(&app, &org, "while you were away").await;
+    send(
+        &app,
+        &org,
+        &linked,
+        json!({ "type": "text", "body": "back again" }),
+    )
+    .await;
+    wait_received(&linked, "back again").await;
+}
+
+#[tokio::test]
+async fn an_unlinked_phone_leaves_no_key_behind_and_tells_the_owner() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+    let keys = format!(
+        "SELECT count(*) FROM whatsapp_session_keys WHERE session_id = '{}'",
+        linked.session
+    );
+    assert!(app.count(&keys).await > 0);
+    linked.whatsapp.unlink(BUSINESS).unwrap();
+    let row = wait_session(&app, &org, &linked.session, "disconnected").await;
+    assert_eq!(row["stop_reason"], "logged_out");
+    app.wait_count(&keys, 0).await;
+    let told = app
+        .get(&org.people.owner_token, "/v1/notifications")
+        .await
+        .expect(200);
+    let kinds: Vec<&Value> = told["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["kind"])
+        .collect();
+    assert!(kinds.contains(&&json!("session_logged_out")), "{told:#}");
+    // Kept until somebody links a phone again.
+    let id = send(
+        &app,
+        &org,
+        &linked,
+        json!({ "type": "text", "body": "later" }),
+    )
+    .await;
+    assert_eq!(
+        app.count(&format!(
+            "SELECT count(*) FROM outbox WHERE message_id = '{id}'"
+        ))
+        .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn what_whatsapp_refuses_after_taking_it_fails_with_a_reason() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+    linked.whatsapp.set_faults(WhatsappFaults {
+        nack_next: 1,
+        nack_code: 479,
+        ..WhatsappFaults::default()
+    });
+    let id = send(
+        &app,
+        &org,
+        &linked,
+        json!({ "type": "text", "body": "refused" }),
+    )
+    .await;
+    let failed = app
+        .wait_status(&org.people.agent_token, &id, "failed")
+        .await;
+    assert_eq!(failed["error_code"], "479");
+    assert!(received(&linked).is_empty());
+}
+
+#[tokio::test]
+async fn a_file_goes_both_ways_unharmed() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+    let picture: Vec<u8> = (0..50_000_u32).map(|i| (i * 7 % 251) as u8).collect();
+    // The customer's picture lands in our storage …
+    let file = WhatsappFile {
+        base64: BASE64_STANDARD.encode(&picture),
+        mime: "image/jpeg".to_owned(),
+        caption: Some("صورة".to_owned()),
+        file_name: None,
+    };
+    let wish = WhatsappSend::new(CUSTOMER, BUSINESS, WhatsappContent::Image(file));
+    linked.whatsapp.send(&wish).unwrap();
+    let inbound = wait_inbound(&app, &org, "صورة").await;
+    assert_eq!(inbound["message_type"], "image");
+    let media = inbound["media"][0]["media_id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/media/{media}");
+    wait_until("the picture in our storage", async || {
+        let request = app.request(reqwest::Method::GET, &path);
+        let answer = request
+            .bearer_auth(&org.people.agent_token)
+            .send()
+            .await
+            .unwrap();
+        if !answer.status().is_success() {
+            return None;
+        }
+        assert_eq!(answer.bytes().await.unwrap(), picture);
+        Some(())
+    })
+    .await;
+    // … and goes back from there.
+    let content = json!({ "type": "image", "link": path, "caption": "back" });
+    send(&app, &org, &linked, content).await;
+    let shown = wait_received(&linked, "back").await;
+    assert_eq!(shown.file_bytes, Some(picture.len()));
+    let file = linked.whatsapp.file(CUSTOMER, &shown.id).unwrap();
+    assert_eq!(file.as_ref(), picture);
+}
+
+#[tokio::test]
+async fn a_lost_connection_comes_back_and_nothing_is_lost_or_doubled() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+    sqlx::query(AssertSqlSafe(format!(
+        "UPDATE channels SET limits = '{{\"messages_per_second\": 50}}' WHERE id = '{}'",
+        linked.channel
+    )))
+    .execute(&app.owner)
+    .await
+    .unwrap();
+    app.state().registry.reload().await.unwrap();
+    linked.whatsapp.set_faults(WhatsappFaults {
+        drop_probability: 0.05,
+        ..WhatsappFaults::default()
+    });
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        let body = format!("out {n}");
+        ids.push(send(&app, &org, &linked, json!({ "type": "text", "body": body })).await);
+        customer_writes(&linked, &format!("in {n}")).await;
+    }
+    let settle = |id: &String| {
+        let id: Uuid = id.parse().unwrap();
+        format!(
+            "SELECT count(*) FROM messages WHERE id = '{id}' AND status IN ('delivered', 'read')"
+        )
+    };
+    for (n, id) in ids.iter().enumerate() {
+        if n == ids.len() / 2 {
+            linked.whatsapp.set_faults(WhatsappFaults::default());
+        }
+        app.wait_count(&settle(id), 1).await;
+    }
+    app.wait_count(
+        "SELECT count(DISTINCT body) FROM messages WHERE direction = 'inbound'",
+        20,
+    )
+    .await;
+    assert_eq!(
+        app.count("SELECT count(*) FROM messages WHERE direction = 'inbound'")
+            .await,
+        20
+    );
+    let got = received(&linked);
+    assert_eq!(got.len(), 20, "{got:#?}");
+    let doubled: Vec<_> = got.iter().filter(|one| one.copies > 1).collect();
+    assert!(doubled.is_empty(), "{doubled:#?}");
+}

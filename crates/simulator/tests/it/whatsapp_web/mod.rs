@@ -1,0 +1,5 @@
+//! The simulated WhatsApp against a real client of it.
+
+mod chats;
+mod device;
+mod ends;
