@@ -99,11 +99,15 @@ fn is_whatsapp(host: &str) -> bool {
     })
 }
 
-/// For tests: reqwest is built without a provider of cryptography of its own.
 #[cfg(test)]
-pub(crate) fn install_tls() {
-    // An error means that one is installed.
+pub(crate) fn client_for_tests() -> reqwest::Client {
+    // An error means that a provider of cryptography is installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(TIMEOUT)
+        .build()
+        .unwrap()
 }
 
 #[cfg(test)]

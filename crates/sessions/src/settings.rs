@@ -116,8 +116,8 @@ mod tests {
     use super::*;
 
     fn check(url: &str, trusts_simulator: bool) -> Result<(), SettingsError> {
-        crate::http::install_tls();
-        Settings::new(url.parse().unwrap(), reqwest::Client::new()).check_for(trusts_simulator)
+        Settings::new(url.parse().unwrap(), crate::http::client_for_tests())
+            .check_for(trusts_simulator)
     }
 
     #[test]
@@ -163,9 +163,10 @@ mod tests {
 
     #[test]
     fn a_lease_shorter_than_two_renewals_is_refused() {
-        crate::http::install_tls();
-        let mut settings =
-            Settings::new("ws://127.0.0.1:1/".parse().unwrap(), reqwest::Client::new());
+        let mut settings = Settings::new(
+            "ws://127.0.0.1:1/".parse().unwrap(),
+            crate::http::client_for_tests(),
+        );
         settings.lease = settings.renew_every;
         assert_eq!(settings.check(), Err(SettingsError::Lease));
     }

@@ -26,7 +26,7 @@ use super::Orders;
 use super::ears::{Ears, Hook};
 use super::ends::{self, End};
 use super::live::{Live, Note};
-use super::transport::Dialler;
+use super::transport::{Dialler, Gate};
 use super::version::Version;
 use crate::host::{HostError, SessionNews, StopReason};
 use crate::inbound::{self, HistoryLimits, Item};
@@ -130,7 +130,9 @@ impl Task {
         let ears = Arc::new(Ears::new(&self.live, sender.clone()));
         let store = Store::new(self.live.shared.host.key_rows(&self.live.lease));
         let store_lost = store.lost();
-        let bot = match self.build(store, ears.clone(), version).await {
+        let gate = Arc::new(Gate::new(self.live.deadline.clone()));
+        let built = self.build(store, ears.clone(), gate.clone(), version);
+        let bot = match built.await {
             Ok(bot) => bot,
             Err(_) if store_lost.is_cancelled() => {
                 return Next::LeaseLost;
@@ -163,9 +165,12 @@ impl Task {
             suspicious: false,
             proof: None,
         };
-        let next = self.follow(round, &mut handle, notes, store_lost).await;
+        let next = self.follow(round, &mut handle, notes, &store_lost).await;
         self.live.set_proven(false);
         self.shut_down(handle, &next).await;
+        // Whatever did not end in time can neither write nor speak any more.
+        store_lost.cancel();
+        gate.close();
         next
     }
 
@@ -173,12 +178,13 @@ impl Task {
         &mut self,
         store: Store,
         ears: Arc<Ears>,
+        gate: Arc<Gate>,
         version: Version,
     ) -> Result<Bot, Next> {
         let live = &self.live;
         let dialler = Dialler {
             route: live.shared.route.clone(),
-            deadline: live.deadline.clone(),
+            gate,
             news: ears,
         };
         let history = live.options.history_days > 0;
@@ -222,7 +228,7 @@ impl Task {
         mut round: Round,
         handle: &mut BotHandle,
         mut notes: mpsc::Receiver<Note>,
-        store_lost: CancellationToken,
+        store_lost: &CancellationToken,
     ) -> Next {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -321,7 +321,7 @@ impl World {
 
     pub fn settings(&self) -> Settings {
         let url = self.web.url().parse().unwrap();
-        let mut settings = Settings::new(url, reqwest::Client::new());
+        let mut settings = Settings::new(url, http());
         settings.lease = Duration::from_secs(3);
         settings.renew_every = Duration::from_millis(500);
         settings.look_every = Duration::from_millis(200);
@@ -393,6 +393,14 @@ impl World {
         }
         self.simulator.stop().await;
     }
+}
+
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(30))
+        .build()
+        .unwrap()
 }
 
 pub fn options() -> SessionOptions {

@@ -63,3 +63,44 @@ async fn a_ban_stops_the_session_and_says_for_how_long() {
     assert!(detail.contains("hours"), "{detail}");
     world.stop([manager]).await;
 }
+
+#[tokio::test]
+async fn many_sessions_all_come_back_after_a_storm_and_after_a_restart() {
+    const SESSIONS: usize = 25;
+    let world = World::new().await;
+    let manager = world.manager();
+    let mut sessions = Vec::new();
+    for number in 0..SESSIONS {
+        let phone = format!("+2010000001{number:02}");
+        world
+            .web
+            .register(&NewWhatsappPhone::new(&phone, "Shop"))
+            .unwrap();
+        let session = world.database.add(options());
+        manager.wake();
+        let qr = world.qr(&session).await;
+        world.web.scan(&phone, &qr).await.unwrap();
+        sessions.push(session);
+    }
+    let all = async |manager: &Manager| {
+        until("all are connected", || {
+            (manager.counts().connected == SESSIONS).then_some(())
+        })
+        .await;
+    };
+    all(&manager).await;
+    world.web.disrupt(None, WhatsappDisruption::Drop).unwrap();
+    until("the storm is noticed", || {
+        (manager.counts().connected < SESSIONS).then_some(())
+    })
+    .await;
+    all(&manager).await;
+    manager.stop().await;
+    let manager = world.manager();
+    all(&manager).await;
+    assert_eq!(manager.counts().running, SESSIONS);
+    for session in &sessions {
+        assert_eq!(world.database.token(session), 2, "each was claimed once");
+    }
+    world.stop([manager]).await;
+}

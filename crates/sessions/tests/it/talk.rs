@@ -201,7 +201,7 @@ async fn files_go_both_ways_and_are_fetched_without_the_session() {
         max_bytes: 1_000_000,
         loopback: true,
     };
-    let (bytes, mime_type) = fetch_media(&reqwest::Client::new(), &media, limits)
+    let (bytes, mime_type) = fetch_media(&crate::host::http(), &media, limits)
         .await
         .unwrap();
     assert_eq!(bytes, b"%PDF-1.7 bill".as_slice());
