@@ -13,23 +13,23 @@ use futures_util::future::OptionFuture;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use wasel_domain::E164;
-use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::bot::BotHandle;
 use whatsapp_rust::prelude::Event;
-use whatsapp_rust::types::events::{LazyHistorySync, MessageBatch};
+use whatsapp_rust::types::events::MessageBatch;
 use whatsapp_rust::wacore::iq::keepalive::KeepaliveSpec;
 use whatsapp_rust::wacore::net::DisconnectReason;
 use whatsapp_rust::wacore::store::DevicePropsOverride;
 use whatsapp_rust::waproto::whatsapp::device_props::PlatformType;
-use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client, Jid, TokioRuntime};
+use whatsapp_rust::{Client, Jid};
 
-use super::Orders;
-use super::ears::{Ears, Hook};
+use super::ears::Ears;
 use super::ends::{self, End};
 use super::live::{Live, Note};
-use super::transport::{Dialler, Gate};
+use super::transport::Gate;
 use super::version::Version;
-use crate::host::{HostError, SessionNews, StopReason};
-use crate::inbound::{self, HistoryLimits, Item};
+use super::{Orders, history};
+use crate::host::{SessionNews, StopReason};
+use crate::inbound::{self, Item};
 use crate::store::Store;
 
 /// How often a session looks at itself.
@@ -42,13 +42,8 @@ const SILENT_FOR: Duration = Duration::from_secs(20 * 60);
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(15);
 /// Without `auto_reconnect`, this many dials may fail before it is given up.
 const FIRST_DIALS: u32 = 5;
-/// Failures to read the state in a row before somebody must look.
-const STATE_TRIES: u32 = 6;
-/// Old messages taken over when a phone is linked.
-const MOST_HISTORY: usize = 5_000;
-const HISTORY_AT_ONCE: usize = 200;
 
-enum Next {
+pub(super) enum Next {
     /// Build the client anew, after a pause.
     Again(Duration),
     /// In order.
@@ -81,12 +76,12 @@ pub(crate) async fn run(live: Arc<Live>, orders: Orders) {
     }
 }
 
-struct Task {
-    live: Arc<Live>,
-    orders: Orders,
+pub(super) struct Task {
+    pub(super) live: Arc<Live>,
+    pub(super) orders: Orders,
     /// In a row, since the last proven connection.
-    failures: u32,
-    unreadable: u32,
+    pub(super) failures: u32,
+    pub(super) unreadable: u32,
     /// Linking by a code: QR codes are not shown.
     by_code: bool,
 }
@@ -172,55 +167,6 @@ impl Task {
         store_lost.cancel();
         gate.close();
         next
-    }
-
-    async fn build(
-        &mut self,
-        store: Store,
-        ears: Arc<Ears>,
-        gate: Arc<Gate>,
-        version: Version,
-    ) -> Result<Bot, Next> {
-        let live = &self.live;
-        let dialler = Dialler {
-            route: live.shared.route.clone(),
-            gate,
-            news: ears,
-        };
-        let history = live.options.history_days > 0;
-        let mut builder = Bot::builder()
-            .with_backend_arc(Arc::new(store))
-            .with_transport_factory(dialler)
-            .with_http_client(live.shared.http.clone())
-            .with_runtime(TokioRuntime)
-            .with_version(version)
-            .with_cache_config(small_caches(history))
-            .with_inbound_durability_hook(Hook(live.clone()));
-        if !history {
-            builder = builder.skip_history_sync();
-        }
-        if let Some(phone) = &live.options.pair_with_phone {
-            builder = builder.with_pair_code(whatsapp_rust::pair_code::PairCodeOptions {
-                phone_number: phone.trim_start_matches('+').to_owned(),
-                ..Default::default()
-            });
-        }
-        match builder.build().await {
-            Ok(bot) => Ok(bot),
-            Err(error) => {
-                tracing::warn!(session = %live.lease.session.id, %error, "a session's state cannot be read");
-                self.unreadable += 1;
-                if self.unreadable < STATE_TRIES {
-                    return Err(self.again_after("the session's state cannot be read").await);
-                }
-                Err(self
-                    .end(SessionNews::Stopped {
-                        reason: StopReason::State,
-                        detail: "the session's state cannot be read".to_owned(),
-                    })
-                    .await)
-            }
-        }
     }
 
     async fn follow(
@@ -362,7 +308,7 @@ impl Task {
                 self.tell_firmly(news).await.err()
             }
             Event::HistorySync(chunk) => {
-                take_over(self.live.clone(), chunk.clone());
+                history::take_over(self.live.clone(), chunk.clone());
                 None
             }
             Event::Messages(batch) => {
@@ -498,66 +444,6 @@ impl Task {
         .await
     }
 
-    async fn end(&self, news: SessionNews) -> Next {
-        if matches!(news, SessionNews::LoggedOut { .. }) {
-            self.live.logged_out.cancel();
-        }
-        match self.tell_firmly(news).await {
-            Ok(()) => Next::Done,
-            Err(next) => next,
-        }
-    }
-
-    /// A failure after which the client is built anew.
-    async fn again_after(&mut self, reason: &'static str) -> Next {
-        self.live.set_proven(false);
-        self.failures += 1;
-        let news = SessionNews::Disconnected {
-            reason: reason.to_owned(),
-            failures: self.failures,
-        };
-        match self.tell(news).await {
-            Ok(()) => Next::Again(Duration::from_secs(1 << self.failures.min(6))),
-            Err(next) => next,
-        }
-    }
-
-    /// News that the next ones replace: a few tries.
-    async fn tell(&self, news: SessionNews) -> Result<(), Next> {
-        self.tell_within(news, Duration::from_secs(2)).await
-    }
-
-    /// News that nothing replaces.
-    async fn tell_firmly(&self, news: SessionNews) -> Result<(), Next> {
-        self.tell_within(news, Duration::from_secs(60)).await
-    }
-
-    async fn tell_within(&self, news: SessionNews, patience: Duration) -> Result<(), Next> {
-        let live = &self.live;
-        let mut pause = Duration::from_millis(100);
-        let mut waited = Duration::ZERO;
-        loop {
-            if !live.deadline.holds() || self.orders.lost.is_cancelled() {
-                return Err(Next::LeaseLost);
-            }
-            match live.shared.host.news(&live.lease, news.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(HostError::LeaseLost) => {
-                    return Err(Next::LeaseLost);
-                }
-                Err(HostError::Unavailable) if waited < patience => {
-                    tokio::time::sleep(pause).await;
-                    waited += pause;
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                }
-                Err(error) => {
-                    tracing::error!(session = %live.lease.session.id, %error, "news of a session are lost");
-                    return Ok(());
-                }
-            }
-        }
-    }
-
     /// Always before another client: two on one state would fight.
     async fn shut_down(&self, handle: BotHandle, next: &Next) {
         let lost = matches!(next, Next::LeaseLost);
@@ -581,27 +467,6 @@ impl Task {
     }
 }
 
-/// The history goes into the ledger beside everything else, a piece at a time.
-fn take_over(live: Arc<Live>, chunk: Box<LazyHistorySync>) {
-    tokio::spawn(async move {
-        let days = i64::from(live.options.history_days);
-        let limits = HistoryLimits {
-            since: (Utc::now() - chrono::Duration::days(days)).timestamp(),
-            messages: MOST_HISTORY,
-        };
-        let read = tokio::task::spawn_blocking(move || inbound::read_history(&chunk, limits));
-        let Ok(mut items) = read.await else {
-            return;
-        };
-        items.truncate(live.take_history(items.len(), MOST_HISTORY));
-        while !items.is_empty() {
-            let later = items.split_off(items.len().min(HISTORY_AT_ONCE));
-            live.commit_patiently(items).await;
-            items = later;
-        }
-    });
-}
-
 fn phone(jid: &Jid) -> Option<String> {
     E164::from_wa_id(jid.user_base()).ok().map(String::from)
 }
@@ -612,25 +477,5 @@ fn words(reason: &DisconnectReason) -> &'static str {
             "WhatsApp closed the connection"
         }
         DisconnectReason::ReadError(_) | DisconnectReason::Unknown => "the connection was lost",
-    }
-}
-
-/// A thousand sessions in one process: what a business needs at a time, not what a person's phone does. The map of
-/// hidden numbers stays whole; without an entry a message goes to the wrong address.
-fn small_caches(history: bool) -> CacheConfig {
-    let hour = Some(Duration::from_secs(3600));
-    CacheConfig {
-        group_cache: CacheEntryConfig::new(hour, 50),
-        device_registry_cache: CacheEntryConfig::new(hour, 1_500),
-        message_retry_counts: CacheEntryConfig::new(hour, 200),
-        undecryptable_dispatched: CacheEntryConfig::new(hour, 200),
-        sender_key_devices_cache: CacheEntryConfig::new(hour, 50),
-        session_recreate_history: CacheEntryConfig::new(hour, 100),
-        session_locks_capacity: 2_000,
-        chat_lanes_capacity: 500,
-        group_distribution_locks_capacity: 50,
-        resend_rate_limiter_capacity: 256,
-        seed_msg_secrets_from_history: history,
-        ..CacheConfig::default()
     }
 }
