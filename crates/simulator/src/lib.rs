@@ -8,6 +8,9 @@
 //! [`Simulator::twilio_base`], register numbers through [`World`] or `PUT /sim/meta/numbers` and
 //! `PUT /sim/twilio/accounts`, and write as a customer with [`World::send_as_customer`] or
 //! `POST /sim/send`. Mailboxes have an SMTP server of their own, [`World::mail_server`]. [`control`] lists all routes.
+//!
+//! With the feature `linked-phones` there is a WhatsApp multi-device server as well, with phones that link devices by
+//! scanning their QR: `WhatsappWeb`, for `WHATSAPP_WEB_URL`. It links AGPL-3.0 code.
 
 pub mod control;
 mod faults;

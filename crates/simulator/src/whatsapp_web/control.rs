@@ -18,7 +18,7 @@
 //! | `GET PUT DELETE /faults` | the [`WhatsappFaults`] |
 //! | `POST /disrupt` | `{number?, what}`: `drop`, `unavailable`, `replaced` → `{hit}` |
 //! | `POST /ban` | `{number, seconds}`; 0 lifts it |
-//! | `GET /url` | `{url}` for `WHATSAPP_WEB_URL` |
+//! | `GET /url` | `{url, root_key}`: for `WHATSAPP_WEB_URL`, and the certificates' root in hexadecimal |
 //!
 //! Errors are `{error: {code, message}}`.
 
@@ -294,5 +294,5 @@ async fn ban(State(web): Web, body: Given<Ban>) -> Done {
 }
 
 async fn url(State(web): Web) -> Json<Value> {
-    Json(json!({ "url": web.url(), "root_key": hex::encode(web.root_key()) }))
+    Json(json!({ "url": web.url(), "root_key": web.root_key() }))
 }

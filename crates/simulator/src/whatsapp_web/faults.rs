@@ -20,6 +20,9 @@ impl WhatsappWeb {
     }
 
     /// Hits the connected devices of one number, or of all. Returns how many.
+    ///
+    /// # Errors
+    /// When there is no such phone.
     pub fn disrupt(
         &self,
         number: Option<&str>,

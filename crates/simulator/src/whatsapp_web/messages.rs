@@ -19,6 +19,9 @@ use super::{
 /// A phone asks so often for a message it cannot read.
 const MAX_RETRIES: usize = 4;
 
+/// What the server says of a message it cannot route.
+const MALFORMED: u16 = 479;
+
 /// The head of a message as another device gets it.
 pub(super) struct Head<'a> {
     pub(super) id: &'a str,
@@ -83,13 +86,21 @@ impl Hub {
         if let Some(code) = nack {
             ack = ack.attr("error", code);
         } else {
-            let parcels = if to.is_group() {
-                self.route_to_group(me, &id, &to, node)?
+            let routed = if to.is_group() {
+                self.route_to_group(me, &id, &to, node)
             } else {
-                self.route(me, &id, &to, node)?
+                self.route(me, &id, &to, node)
             };
-            for (number, parcel) in parcels {
-                self.arrive(&number, parcel);
+            match routed {
+                Ok(parcels) => {
+                    for (number, parcel) in parcels {
+                        self.arrive(&number, parcel);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a message goes nowhere");
+                    ack = ack.attr("error", MALFORMED);
+                }
             }
         }
         let ack = ack.build();

@@ -123,9 +123,10 @@ impl WhatsappWeb {
         format!("ws://{}/whatsapp-web/ws/chat", self.hub.host)
     }
 
-    /// The public key that signs the server's certificates, for clients that can be told to believe it.
-    pub fn root_key(&self) -> [u8; 32] {
-        self.hub.keys.root
+    /// The root key this server's certificates lead to, in hexadecimal: for clients that can be told another one than
+    /// WhatsApp's, as Baileys can by `WA_CERT_DETAILS.PUBLIC_KEY`.
+    pub fn root_key(&self) -> String {
+        hex::encode(self.hub.keys.root)
     }
 
     /// The routes clients use: the socket and the media store.

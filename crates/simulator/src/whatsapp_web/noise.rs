@@ -18,17 +18,17 @@ use waproto::{
     },
 };
 
-use super::Broken;
+use super::{Broken, phone::public_bytes};
 
 const VALID_FROM: u64 = 1_700_000_000;
 const VALID_UNTIL: u64 = 4_000_000_000;
 
 /// The server's static key and the certificate that vouches for it.
 pub(super) struct ServerKeys {
+    /// Public half of the root that signs for this server.
+    pub(super) root: [u8; 32],
     key: KeyPair,
     certificate: Vec<u8>,
-    /// What the chain ends in.
-    pub(super) root: [u8; 32],
 }
 
 impl ServerKeys {
@@ -52,13 +52,10 @@ impl ServerKeys {
             intermediate: MessageField::some(certify(&root, &intermediate_details)?),
             leaf: MessageField::some(certify(&intermediate, &leaf_details)?),
         };
-        let root = root.public_key.public_key_bytes();
         Ok(Self {
+            root: public_bytes(&root.public_key),
             key,
             certificate: chain.encode_to_vec(),
-            root: root
-                .try_into()
-                .map_err(|_| Broken::Crypto("a key of another length".to_owned()))?,
         })
     }
 }
