@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::outbound::Recipient;
 
-/// One request; its JSON is what a queue of commands stores.
+/// One request; its JSON is what a queue of commands stores. The answer is `null` where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
@@ -41,7 +41,7 @@ pub enum Command {
     SubscribePresence {
         of: Recipient,
     },
-    /// Replaces the text (or caption) of a message we sent. Answer: `{provider_message_id}` of the edit itself.
+    /// Replaces the text of a message we sent.
     Edit {
         chat: Recipient,
         provider_message_id: String,

@@ -24,7 +24,7 @@ pub(crate) struct Http {
 impl HttpClient for Http {
     /// Any answer is `Ok`, whatever its status: the caller tells an expired file from a bad host by it.
     async fn execute(&self, request: HttpRequest) -> anyhow::Result<HttpResponse> {
-        let url = allowed(&request.url, self.limits)?;
+        let url = allowed(&request.url, self.limits, TRUSTS_SIMULATOR)?;
         let method = reqwest::Method::from_bytes(request.method.as_bytes())?;
         let mut outgoing = self.client.request(method, url).timeout(TIMEOUT);
         for (name, value) in &request.headers {
@@ -73,9 +73,9 @@ pub(crate) struct TooLarge(pub(crate) u64);
 
 /// The address to ask for `address`: WhatsApp's own hosts, or the simulator's, which has no certificate and is asked
 /// without TLS.
-fn allowed(address: &str, limits: MediaLimits) -> anyhow::Result<Url> {
+fn allowed(address: &str, limits: MediaLimits, trusts_simulator: bool) -> anyhow::Result<Url> {
     let mut url = Url::parse(address).context("not an address")?;
-    if TRUSTS_SIMULATOR {
+    if trusts_simulator {
         anyhow::ensure!(
             limits.loopback && is_loopback(&url),
             "this build connects to this machine only"
@@ -99,11 +99,15 @@ fn is_whatsapp(host: &str) -> bool {
     })
 }
 
-/// For tests: reqwest is built without a provider of cryptography of its own.
 #[cfg(test)]
-pub(crate) fn install_tls() {
-    // An error means that one is installed.
+pub(crate) fn client_for_tests() -> reqwest::Client {
+    // An error means that a provider of cryptography is installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(TIMEOUT)
+        .build()
+        .unwrap()
 }
 
 #[cfg(test)]
@@ -133,31 +137,30 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "trust-simulator")]
     #[test]
     fn the_simulators_files_are_asked_for_without_tls_and_nobody_elses() {
-        let url = allowed("https://127.0.0.1:4000/mms/image/x?token=1", LIMITS).unwrap();
+        let address = "https://127.0.0.1:4000/mms/image/x?token=1";
+        let url = allowed(address, LIMITS, true).unwrap();
         assert_eq!(url.as_str(), "http://127.0.0.1:4000/mms/image/x?token=1");
         for address in [
             "https://mmg.whatsapp.net/x",
             "https://10.0.0.1/x",
             "file:///etc/passwd",
         ] {
-            assert!(allowed(address, LIMITS).is_err(), "{address}");
+            assert!(allowed(address, LIMITS, true).is_err(), "{address}");
         }
     }
 
-    #[cfg(not(feature = "trust-simulator"))]
     #[test]
     fn files_come_from_whatsapp_over_tls_and_from_nowhere_else() {
-        assert!(allowed("https://mmg.whatsapp.net/v/t62", LIMITS).is_ok());
+        assert!(allowed("https://mmg.whatsapp.net/v/t62", LIMITS, false).is_ok());
         for address in [
             "http://mmg.whatsapp.net/x",
             "https://127.0.0.1/x",
             "https://169.254.169.254/latest",
             "https://user@evil.example/mmg.whatsapp.net",
         ] {
-            assert!(allowed(address, LIMITS).is_err(), "{address}");
+            assert!(allowed(address, LIMITS, false).is_err(), "{address}");
         }
     }
 }

@@ -42,7 +42,7 @@ struct Inner {
     stopped: CancellationToken,
     tasks: TaskTracker,
     /// Leases whose sessions ended, and whom to tell that they are given back.
-    ended: mpsc::UnboundedSender<(Lease, oneshot::Sender<()>)>,
+    ended: mpsc::Sender<(Lease, oneshot::Sender<()>)>,
 }
 
 #[derive(Default)]
@@ -79,7 +79,7 @@ impl Manager {
             starting: Arc::new(Semaphore::new(settings.starting_at_once.max(1))),
             settings,
         };
-        let (ended, to_release) = mpsc::unbounded_channel();
+        let (ended, to_release) = mpsc::channel(CLAIM_AT_ONCE);
         let inner = Arc::new(Inner {
             shared: Arc::new(shared),
             clock: system_clock(),
@@ -274,7 +274,7 @@ impl Inner {
             }
             inner.forget(&lease);
             let (done, released) = oneshot::channel();
-            if inner.ended.send((lease, done)).is_ok() {
+            if inner.ended.send((lease, done)).await.is_ok() {
                 // An error means the same: nobody will give it back.
                 let _ = released.await;
             }
@@ -296,7 +296,7 @@ impl Inner {
     /// Many sessions that end together make few requests. A lease that went to another node is given back in vain.
     async fn release_ended(
         self: Arc<Self>,
-        mut ended: mpsc::UnboundedReceiver<(Lease, oneshot::Sender<()>)>,
+        mut ended: mpsc::Receiver<(Lease, oneshot::Sender<()>)>,
     ) {
         let mut batch = Vec::new();
         loop {

@@ -227,8 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_reference_or_too_large_is_refused_before_anything_is_fetched() {
-        crate::http::install_tls();
-        let http = reqwest::Client::new();
+        let http = crate::http::client_for_tests();
         let limits = MediaLimits {
             max_bytes: 10,
             loopback: false,

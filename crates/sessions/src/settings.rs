@@ -63,9 +63,13 @@ impl Settings {
     /// Refuses what must not run: the simulator's certificates against anything but this machine, and messages to
     /// WhatsApp without TLS.
     pub(crate) fn check(&self) -> Result<(), SettingsError> {
+        self.check_for(TRUSTS_SIMULATOR)
+    }
+
+    fn check_for(&self, trusts_simulator: bool) -> Result<(), SettingsError> {
         let loopback = is_loopback(&self.url);
         match self.url.scheme() {
-            _ if TRUSTS_SIMULATOR && !loopback => Err(SettingsError::SimulatorBuild),
+            _ if trusts_simulator && !loopback => Err(SettingsError::SimulatorBuild),
             "wss" => Ok(()),
             "ws" if loopback => Ok(()),
             "ws" => Err(SettingsError::Plain),
@@ -111,9 +115,9 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn check(url: &str) -> Result<(), SettingsError> {
-        crate::http::install_tls();
-        Settings::new(url.parse().unwrap(), reqwest::Client::new()).check()
+    fn check(url: &str, trusts_simulator: bool) -> Result<(), SettingsError> {
+        Settings::new(url.parse().unwrap(), crate::http::client_for_tests())
+            .check_for(trusts_simulator)
     }
 
     #[test]
@@ -124,11 +128,11 @@ mod tests {
             "ws://[::1]:4000/ws/chat",
             "wss://127.0.0.1:4000/ws/chat",
         ] {
-            assert_eq!(check(url), Ok(()), "{url}");
+            assert_eq!(check(url, true), Ok(()), "{url}");
+            assert_eq!(check(url, false), Ok(()), "{url}");
         }
     }
 
-    #[cfg(feature = "trust-simulator")]
     #[test]
     fn a_build_that_trusts_the_simulator_connects_to_this_machine_only() {
         for url in [
@@ -137,26 +141,32 @@ mod tests {
             "wss://localhost.example.com/ws/chat",
             "wss://127.0.0.1.example.com/ws/chat",
         ] {
-            assert_eq!(check(url), Err(SettingsError::SimulatorBuild), "{url}");
+            assert_eq!(
+                check(url, true),
+                Err(SettingsError::SimulatorBuild),
+                "{url}"
+            );
         }
     }
 
-    #[cfg(not(feature = "trust-simulator"))]
     #[test]
-    fn another_machine_is_reached_with_tls_only() {
-        assert_eq!(check(DEFAULT_URL), Ok(()));
+    fn any_other_build_reaches_another_machine_with_tls_only() {
+        assert_eq!(check(DEFAULT_URL, false), Ok(()));
+        for url in ["ws://web.whatsapp.com/ws/chat", "ws://10.0.0.7/ws/chat"] {
+            assert_eq!(check(url, false), Err(SettingsError::Plain), "{url}");
+        }
         assert_eq!(
-            check("ws://web.whatsapp.com/ws/chat"),
-            Err(SettingsError::Plain)
+            check("https://web.whatsapp.com/", false),
+            Err(SettingsError::Scheme("https".to_owned()))
         );
-        assert_eq!(check("ws://10.0.0.7/ws/chat"), Err(SettingsError::Plain));
     }
 
     #[test]
     fn a_lease_shorter_than_two_renewals_is_refused() {
-        crate::http::install_tls();
-        let mut settings =
-            Settings::new("ws://127.0.0.1:1/".parse().unwrap(), reqwest::Client::new());
+        let mut settings = Settings::new(
+            "ws://127.0.0.1:1/".parse().unwrap(),
+            crate::http::client_for_tests(),
+        );
         settings.lease = settings.renew_every;
         assert_eq!(settings.check(), Err(SettingsError::Lease));
     }

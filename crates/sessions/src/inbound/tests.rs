@@ -49,7 +49,6 @@ fn text(body: &str) -> wa::Message {
 fn wrapped(inner: wa::Message) -> MessageField<wa::message::FutureProofMessage> {
     MessageField::some(wa::message::FutureProofMessage {
         message: MessageField::some(inner),
-        ..Default::default()
     })
 }
 
@@ -248,7 +247,6 @@ fn places_cards_and_choices_have_the_shapes_all_providers_share() {
             single_select_reply: MessageField::some(
                 wa::message::list_response_message::SingleSelectReply {
                     selected_row_id: Some("day-2".to_owned()),
-                    ..Default::default()
                 },
             ),
             ..Default::default()

@@ -25,7 +25,6 @@ pub(super) fn message(contacts: &[Value], context: MessageField<wa::ContextInfo>
             display_name: Some(format!("{} contacts", cards.len())),
             contacts: cards,
             context_info: context,
-            ..Default::default()
         }),
         ..Default::default()
     }

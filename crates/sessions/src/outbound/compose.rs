@@ -216,7 +216,6 @@ pub(crate) fn compose(
                 from_me: Some(from_us),
                 id: Some(message_id.clone()),
                 participant,
-                ..Default::default()
             };
             build_reaction_message(key, emoji.as_str(), now)
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::Utc;
+use tokio::sync::mpsc;
 use whatsapp_rust::prelude::{
     Client, Event, EventHandler, EventInterest, EventKind, InboundMessage,
 };
@@ -87,11 +88,11 @@ impl InboundDurabilityHook for Hook {
 /// Hears everything else. Called by the protocol crate where nothing may wait.
 pub(super) struct Ears {
     live: Weak<Live>,
-    notes: async_channel::Sender<Note>,
+    notes: mpsc::Sender<Note>,
 }
 
 impl Ears {
-    pub(super) fn new(live: &Arc<Live>, notes: async_channel::Sender<Note>) -> Self {
+    pub(super) fn new(live: &Arc<Live>, notes: mpsc::Sender<Note>) -> Self {
         Self {
             live: Arc::downgrade(live),
             notes,
@@ -100,7 +101,7 @@ impl Ears {
 
     fn note(&self, note: Note) {
         // The channel holds far more than a connection's life has of these; a task that is stuck is cut by its lease.
-        if let Err(async_channel::TrySendError::Full(_)) = self.notes.try_send(note) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.notes.try_send(note) {
             tracing::error!("a session does not follow its own news");
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::{Client, Jid};
 
@@ -34,7 +34,7 @@ struct Connection {
     client: Option<Arc<Client>>,
     /// Proven by an answer.
     proven: bool,
-    notes: Option<async_channel::Sender<Note>>,
+    notes: Option<mpsc::Sender<Note>>,
 }
 
 /// From callers and from the session's ears to its task.
@@ -85,7 +85,7 @@ impl Live {
         lock(&self.connection).client.clone()
     }
 
-    pub(super) fn set_client(&self, client: Arc<Client>, notes: async_channel::Sender<Note>) {
+    pub(super) fn set_client(&self, client: Arc<Client>, notes: mpsc::Sender<Note>) {
         *lock(&self.connection) = Connection {
             client: Some(client),
             proven: false,

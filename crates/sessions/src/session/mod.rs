@@ -1,12 +1,15 @@
 //! One linked phone: its task, and what others ask of it.
 
+mod build;
 mod commands;
 mod ears;
 mod ends;
+mod history;
 mod live;
 mod outbox;
 mod run;
 mod send;
+mod tell;
 pub(crate) mod transport;
 pub(crate) mod version;
 

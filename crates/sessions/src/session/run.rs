@@ -8,29 +8,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_channel::Receiver;
 use chrono::Utc;
 use futures_util::future::OptionFuture;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use wasel_domain::E164;
-use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::bot::BotHandle;
 use whatsapp_rust::prelude::Event;
-use whatsapp_rust::types::events::{LazyHistorySync, MessageBatch};
+use whatsapp_rust::types::events::MessageBatch;
 use whatsapp_rust::wacore::iq::keepalive::KeepaliveSpec;
 use whatsapp_rust::wacore::net::DisconnectReason;
 use whatsapp_rust::wacore::store::DevicePropsOverride;
 use whatsapp_rust::waproto::whatsapp::device_props::PlatformType;
-use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client, Jid, TokioRuntime};
+use whatsapp_rust::{Client, Jid};
 
-use super::Orders;
-use super::ears::{Ears, Hook};
+use super::ears::Ears;
 use super::ends::{self, End};
 use super::live::{Live, Note};
-use super::transport::Dialler;
+use super::transport::Gate;
 use super::version::Version;
-use crate::host::{HostError, SessionNews, StopReason};
-use crate::inbound::{self, HistoryLimits, Item};
+use super::{Orders, history};
+use crate::host::{SessionNews, StopReason};
+use crate::inbound::{self, Item};
 use crate::store::Store;
 
 /// How often a session looks at itself.
@@ -43,13 +42,8 @@ const SILENT_FOR: Duration = Duration::from_secs(20 * 60);
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(15);
 /// Without `auto_reconnect`, this many dials may fail before it is given up.
 const FIRST_DIALS: u32 = 5;
-/// Failures to read the state in a row before somebody must look.
-const STATE_TRIES: u32 = 6;
-/// Old messages taken over when a phone is linked.
-const MOST_HISTORY: usize = 5_000;
-const HISTORY_AT_ONCE: usize = 200;
 
-enum Next {
+pub(super) enum Next {
     /// Build the client anew, after a pause.
     Again(Duration),
     /// In order.
@@ -82,12 +76,12 @@ pub(crate) async fn run(live: Arc<Live>, orders: Orders) {
     }
 }
 
-struct Task {
-    live: Arc<Live>,
-    orders: Orders,
+pub(super) struct Task {
+    pub(super) live: Arc<Live>,
+    pub(super) orders: Orders,
     /// In a row, since the last proven connection.
-    failures: u32,
-    unreadable: u32,
+    pub(super) failures: u32,
+    pub(super) unreadable: u32,
     /// Linking by a code: QR codes are not shown.
     by_code: bool,
 }
@@ -104,6 +98,8 @@ struct Round {
     /// A QR or pairing code is shown: silence is what a person causes.
     waits_for_phone: bool,
     was_connected: bool,
+    /// About to reconnect for messages that were not stored.
+    redelivers: bool,
     /// Seen without a connection where there should be one.
     suspicious: bool,
     proof: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
@@ -125,11 +121,13 @@ impl Task {
             Ok(version) => version,
             Err(words) => return self.again_after(words).await,
         };
-        let (sender, notes) = async_channel::bounded(1024);
+        let (sender, notes) = mpsc::channel(1024);
         let ears = Arc::new(Ears::new(&self.live, sender.clone()));
         let store = Store::new(self.live.shared.host.key_rows(&self.live.lease));
         let store_lost = store.lost();
-        let bot = match self.build(store, ears.clone(), version).await {
+        let gate = Arc::new(Gate::new(self.live.deadline.clone()));
+        let built = self.build(store, ears.clone(), gate.clone(), version);
+        let bot = match built.await {
             Ok(bot) => bot,
             Err(_) if store_lost.is_cancelled() => {
                 return Next::LeaseLost;
@@ -158,69 +156,25 @@ impl Task {
             expects: false,
             waits_for_phone: false,
             was_connected: false,
+            redelivers: false,
             suspicious: false,
             proof: None,
         };
-        let next = self.follow(round, &mut handle, notes, store_lost).await;
+        let next = self.follow(round, &mut handle, notes, &store_lost).await;
         self.live.set_proven(false);
         self.shut_down(handle, &next).await;
+        // Whatever did not end in time can neither write nor speak any more.
+        store_lost.cancel();
+        gate.close();
         next
-    }
-
-    async fn build(
-        &mut self,
-        store: Store,
-        ears: Arc<Ears>,
-        version: Version,
-    ) -> Result<Bot, Next> {
-        let live = &self.live;
-        let dialler = Dialler {
-            route: live.shared.route.clone(),
-            deadline: live.deadline.clone(),
-            news: ears,
-        };
-        let history = live.options.history_days > 0;
-        let mut builder = Bot::builder()
-            .with_backend_arc(Arc::new(store))
-            .with_transport_factory(dialler)
-            .with_http_client(live.shared.http.clone())
-            .with_runtime(TokioRuntime)
-            .with_version(version)
-            .with_cache_config(small_caches(history))
-            .with_inbound_durability_hook(Hook(live.clone()));
-        if !history {
-            builder = builder.skip_history_sync();
-        }
-        if let Some(phone) = &live.options.pair_with_phone {
-            builder = builder.with_pair_code(whatsapp_rust::pair_code::PairCodeOptions {
-                phone_number: phone.trim_start_matches('+').to_owned(),
-                ..Default::default()
-            });
-        }
-        match builder.build().await {
-            Ok(bot) => Ok(bot),
-            Err(error) => {
-                tracing::warn!(session = %live.lease.session.id, %error, "a session's state cannot be read");
-                self.unreadable += 1;
-                if self.unreadable < STATE_TRIES {
-                    return Err(self.again_after("the session's state cannot be read").await);
-                }
-                Err(self
-                    .end(SessionNews::Stopped {
-                        reason: StopReason::State,
-                        detail: "the session's state cannot be read".to_owned(),
-                    })
-                    .await)
-            }
-        }
     }
 
     async fn follow(
         &mut self,
         mut round: Round,
         handle: &mut BotHandle,
-        notes: Receiver<Note>,
-        store_lost: CancellationToken,
+        mut notes: mpsc::Receiver<Note>,
+        store_lost: &CancellationToken,
     ) -> Next {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -231,7 +185,7 @@ impl Task {
                 () = self.orders.lost.cancelled() => Some(Next::LeaseLost),
                 () = store_lost.cancelled() => Some(Next::LeaseLost),
                 () = self.orders.stop.cancelled() => Some(Next::Done),
-                Ok(note) = notes.recv() => self.heard(&mut round, note).await,
+                Some(note) = notes.recv() => self.heard(&mut round, note).await,
                 Some(proven) = OptionFuture::from(round.proof.as_mut()) => {
                     round.proof = None;
                     self.proved(&mut round, proven).await
@@ -252,7 +206,9 @@ impl Task {
                 self.event(round, &event).await
             }
             Note::Dialled(result) => self.dialled(round, result).await,
+            Note::Redeliver if round.redelivers => None,
             Note::Redeliver => {
+                round.redelivers = true;
                 // After a pause, for the database needs one.
                 let client = round.client.clone();
                 let live = self.live.clone();
@@ -281,6 +237,7 @@ impl Task {
         match event {
             Event::Connected(_) => {
                 round.waits_for_phone = false;
+                round.redelivers = false;
                 let client = round.client.clone();
                 round.proof = Some(Box::pin(async move {
                     client
@@ -351,7 +308,7 @@ impl Task {
                 self.tell_firmly(news).await.err()
             }
             Event::HistorySync(chunk) => {
-                take_over(self.live.clone(), chunk.clone());
+                history::take_over(self.live.clone(), chunk.clone());
                 None
             }
             Event::Messages(batch) => {
@@ -487,66 +444,6 @@ impl Task {
         .await
     }
 
-    async fn end(&self, news: SessionNews) -> Next {
-        if matches!(news, SessionNews::LoggedOut { .. }) {
-            self.live.logged_out.cancel();
-        }
-        match self.tell_firmly(news).await {
-            Ok(()) => Next::Done,
-            Err(next) => next,
-        }
-    }
-
-    /// A failure after which the client is built anew.
-    async fn again_after(&mut self, reason: &'static str) -> Next {
-        self.live.set_proven(false);
-        self.failures += 1;
-        let news = SessionNews::Disconnected {
-            reason: reason.to_owned(),
-            failures: self.failures,
-        };
-        match self.tell(news).await {
-            Ok(()) => Next::Again(Duration::from_secs(1 << self.failures.min(6))),
-            Err(next) => next,
-        }
-    }
-
-    /// News that the next ones replace: a few tries.
-    async fn tell(&self, news: SessionNews) -> Result<(), Next> {
-        self.tell_within(news, Duration::from_secs(2)).await
-    }
-
-    /// News that nothing replaces.
-    async fn tell_firmly(&self, news: SessionNews) -> Result<(), Next> {
-        self.tell_within(news, Duration::from_secs(60)).await
-    }
-
-    async fn tell_within(&self, news: SessionNews, patience: Duration) -> Result<(), Next> {
-        let live = &self.live;
-        let mut pause = Duration::from_millis(100);
-        let mut waited = Duration::ZERO;
-        loop {
-            if !live.deadline.holds() || self.orders.lost.is_cancelled() {
-                return Err(Next::LeaseLost);
-            }
-            match live.shared.host.news(&live.lease, news.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(HostError::LeaseLost) => {
-                    return Err(Next::LeaseLost);
-                }
-                Err(HostError::Unavailable) if waited < patience => {
-                    tokio::time::sleep(pause).await;
-                    waited += pause;
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                }
-                Err(error) => {
-                    tracing::error!(session = %live.lease.session.id, %error, "news of a session are lost");
-                    return Ok(());
-                }
-            }
-        }
-    }
-
     /// Always before another client: two on one state would fight.
     async fn shut_down(&self, handle: BotHandle, next: &Next) {
         let lost = matches!(next, Next::LeaseLost);
@@ -570,27 +467,6 @@ impl Task {
     }
 }
 
-/// The history goes into the ledger beside everything else, a piece at a time.
-fn take_over(live: Arc<Live>, chunk: Box<LazyHistorySync>) {
-    tokio::spawn(async move {
-        let days = i64::from(live.options.history_days);
-        let limits = HistoryLimits {
-            since: (Utc::now() - chrono::Duration::days(days)).timestamp(),
-            messages: MOST_HISTORY,
-        };
-        let read = tokio::task::spawn_blocking(move || inbound::read_history(&chunk, limits));
-        let Ok(mut items) = read.await else {
-            return;
-        };
-        items.truncate(live.take_history(items.len(), MOST_HISTORY));
-        while !items.is_empty() {
-            let later = items.split_off(items.len().min(HISTORY_AT_ONCE));
-            live.commit_patiently(items).await;
-            items = later;
-        }
-    });
-}
-
 fn phone(jid: &Jid) -> Option<String> {
     E164::from_wa_id(jid.user_base()).ok().map(String::from)
 }
@@ -601,25 +477,5 @@ fn words(reason: &DisconnectReason) -> &'static str {
             "WhatsApp closed the connection"
         }
         DisconnectReason::ReadError(_) | DisconnectReason::Unknown => "the connection was lost",
-    }
-}
-
-/// A thousand sessions in one process: what a business needs at a time, not what a person's phone does. The map of
-/// hidden numbers stays whole; without an entry a message goes to the wrong address.
-fn small_caches(history: bool) -> CacheConfig {
-    let hour = Some(Duration::from_secs(3600));
-    CacheConfig {
-        group_cache: CacheEntryConfig::new(hour, 50),
-        device_registry_cache: CacheEntryConfig::new(hour, 1_500),
-        message_retry_counts: CacheEntryConfig::new(hour, 200),
-        undecryptable_dispatched: CacheEntryConfig::new(hour, 200),
-        sender_key_devices_cache: CacheEntryConfig::new(hour, 50),
-        session_recreate_history: CacheEntryConfig::new(hour, 100),
-        session_locks_capacity: 2_000,
-        chat_lanes_capacity: 500,
-        group_distribution_locks_capacity: 50,
-        resend_rate_limiter_capacity: 256,
-        seed_msg_secrets_from_history: history,
-        ..CacheConfig::default()
     }
 }

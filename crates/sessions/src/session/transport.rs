@@ -6,6 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -49,6 +50,30 @@ impl Route {
     }
 }
 
+/// Lets frames through while the lease holds and its client is the session's newest.
+pub(crate) struct Gate {
+    deadline: Arc<Deadline>,
+    is_closed: AtomicBool,
+}
+
+impl Gate {
+    pub(crate) fn new(deadline: Arc<Deadline>) -> Self {
+        Self {
+            deadline,
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// For good: a client that did not end in time must not meet its successor.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    fn is_open(&self) -> bool {
+        !self.is_closed.load(Ordering::Acquire) && self.deadline.holds()
+    }
+}
+
 /// What the session wants to know of its dials; the protocol crate only logs failures.
 pub(crate) trait DialNews: Send + Sync {
     fn dialled(&self, result: Result<(), &'static str>);
@@ -56,7 +81,7 @@ pub(crate) trait DialNews: Send + Sync {
 
 pub(crate) struct Dialler {
     pub(crate) route: Arc<Route>,
-    pub(crate) deadline: Arc<Deadline>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) news: Arc<dyn DialNews>,
 }
 
@@ -90,7 +115,7 @@ impl Dialler {
                 cause: error,
             }
         };
-        if !self.deadline.holds() {
+        if !self.gate.is_open() {
             return Err(failed("the session moved to another node")(
                 anyhow::anyhow!("the lease is over"),
             ));
@@ -104,7 +129,7 @@ impl Dialler {
             .map_err(|error| failed("WhatsApp cannot be reached")(error.into()))?;
         let gated = Gated {
             socket,
-            deadline: self.deadline.clone(),
+            gate: self.gate.clone(),
         };
         let stream = route
             .tls
@@ -124,15 +149,15 @@ impl Dialler {
     }
 }
 
-/// A socket that works while the lease holds.
+/// A socket that works while its gate is open.
 struct Gated<S> {
     socket: S,
-    deadline: Arc<Deadline>,
+    gate: Arc<Gate>,
 }
 
 impl<S> Gated<S> {
     fn check(&self) -> io::Result<()> {
-        if self.deadline.holds() {
+        if self.gate.is_open() {
             Ok(())
         } else {
             Err(io::Error::new(
@@ -204,7 +229,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1024);
         let mut gated = Gated {
             socket: near,
-            deadline: deadline.clone(),
+            gate: Arc::new(Gate::new(deadline.clone())),
         };
 
         gated.write_all(b"before").await.unwrap();
@@ -221,5 +246,21 @@ mod tests {
         let mut arrived = Vec::new();
         far.read_to_end(&mut arrived).await.unwrap();
         assert_eq!(arrived, b"before");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_a_successor_is_shut_out_although_the_lease_holds() {
+        let hands = Hands::at(1_000);
+        let lease = Duration::from_secs(10);
+        let deadline = Arc::new(Deadline::new(hands.clock(), 1_000, lease));
+        let gate = Arc::new(Gate::new(deadline));
+        let (near, _far) = tokio::io::duplex(1024);
+        let mut gated = Gated {
+            socket: near,
+            gate: gate.clone(),
+        };
+        gated.write_all(b"before").await.unwrap();
+        gate.close();
+        assert!(gated.write_all(b"after").await.is_err());
     }
 }

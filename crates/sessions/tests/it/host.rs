@@ -31,7 +31,6 @@ struct Inner {
     events: Vec<ProviderEvent>,
     raw: Vec<Bytes>,
     signals: Vec<LiveSignal>,
-    refused_writes: usize,
 }
 
 struct Row {
@@ -227,9 +226,8 @@ struct Rows {
 
 impl Rows {
     fn write(&self) -> Result<MutexGuard<'_, Inner>, HostError> {
-        let mut inner = self.database.lock();
+        let inner = self.database.lock();
         if inner.sessions[&self.lease.session.id].token != self.lease.token {
-            inner.refused_writes += 1;
             return Err(HostError::LeaseLost);
         }
         Ok(inner)
@@ -323,7 +321,7 @@ impl World {
 
     pub fn settings(&self) -> Settings {
         let url = self.web.url().parse().unwrap();
-        let mut settings = Settings::new(url, reqwest::Client::new());
+        let mut settings = Settings::new(url, http());
         settings.lease = Duration::from_secs(3);
         settings.renew_every = Duration::from_millis(500);
         settings.look_every = Duration::from_millis(200);
@@ -395,6 +393,14 @@ impl World {
         }
         self.simulator.stop().await;
     }
+}
+
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(30))
+        .build()
+        .unwrap()
 }
 
 pub fn options() -> SessionOptions {

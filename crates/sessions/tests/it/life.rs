@@ -1,7 +1,7 @@
-use wasel_sessions::{SessionNews, StopReason};
-use wasel_simulator::WhatsappDisruption;
+use wasel_sessions::{Manager, SessionNews, StopReason};
+use wasel_simulator::{NewWhatsappPhone, WhatsappDisruption};
 
-use crate::host::{BUSINESS, World, until};
+use crate::host::{BUSINESS, World, options, until};
 
 fn stopped(news: &SessionNews) -> Option<(StopReason, String)> {
     match news {
@@ -61,5 +61,46 @@ async fn a_ban_stops_the_session_and_says_for_how_long() {
     let (reason, detail) = world.news(&session, "it stopped", stopped).await;
     assert_eq!(reason, StopReason::Banned);
     assert!(detail.contains("hours"), "{detail}");
+    world.stop([manager]).await;
+}
+
+#[tokio::test]
+async fn many_sessions_all_come_back_after_a_storm_and_after_a_restart() {
+    const SESSIONS: usize = 25;
+    let world = World::new().await;
+    let manager = world.manager();
+    let mut sessions = Vec::new();
+    for number in 0..SESSIONS {
+        let phone = format!("+2010000001{number:02}");
+        world
+            .web
+            .register(&NewWhatsappPhone::new(&phone, "Shop"))
+            .unwrap();
+        let session = world.database.add(options());
+        manager.wake();
+        let qr = world.qr(&session).await;
+        world.web.scan(&phone, &qr).await.unwrap();
+        sessions.push(session);
+    }
+    let all = async |manager: &Manager| {
+        until("all are connected", || {
+            (manager.counts().connected == SESSIONS).then_some(())
+        })
+        .await;
+    };
+    all(&manager).await;
+    world.web.disrupt(None, WhatsappDisruption::Drop).unwrap();
+    until("the storm is noticed", || {
+        (manager.counts().connected < SESSIONS).then_some(())
+    })
+    .await;
+    all(&manager).await;
+    manager.stop().await;
+    let manager = world.manager();
+    all(&manager).await;
+    assert_eq!(manager.counts().running, SESSIONS);
+    for session in &sessions {
+        assert_eq!(world.database.token(session), 2, "each was claimed once");
+    }
     world.stop([manager]).await;
 }

@@ -201,7 +201,7 @@ async fn files_go_both_ways_and_are_fetched_without_the_session() {
         max_bytes: 1_000_000,
         loopback: true,
     };
-    let (bytes, mime_type) = fetch_media(&reqwest::Client::new(), &media, limits)
+    let (bytes, mime_type) = fetch_media(&crate::host::http(), &media, limits)
         .await
         .unwrap();
     assert_eq!(bytes, b"%PDF-1.7 bill".as_slice());
@@ -397,6 +397,57 @@ async fn refusals_have_their_reason() {
         .await
         .unwrap_err();
     assert_eq!(failure, SendFailure::NotConnected);
+    world.stop([manager]).await;
+}
+
+#[tokio::test]
+async fn a_message_without_an_answer_is_unknown_and_a_late_refusal_settles_it() {
+    let world = World::new().await;
+    let mut settings = world.settings();
+    settings.ack_wait = std::time::Duration::from_millis(300);
+    let node = crate::host::Node::new(&world.database);
+    let manager = wasel_sessions::Manager::start(node, settings).unwrap();
+    let session = world.linked(&manager).await;
+    let mut faults = world.web.faults();
+    faults.ack_delay_ms = 1_000;
+    faults.nack_next = 1;
+    faults.nack_code = 463;
+    world.web.set_faults(faults);
+    let message = outgoing(customer(), text("hi"));
+    let id = message.message_id.simple().to_string().to_uppercase();
+    let failure = manager.send(session.channel_id, message).await.unwrap_err();
+    assert_eq!(failure, SendFailure::Ambiguous);
+    let refused = world
+        .event("the refusal arrives", |event| match event {
+            ProviderEvent::Status(status) if status.provider_message_id == id => {
+                Some(status.clone())
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!(refused.status, MessageStatus::Failed);
+    assert_eq!(refused.error.unwrap().code, "463");
+    world.stop([manager]).await;
+}
+
+#[tokio::test]
+async fn a_connection_lost_before_the_answer_leaves_the_message_unknown() {
+    let world = World::new().await;
+    let manager = world.manager();
+    let session = world.linked(&manager).await;
+    let mut faults = world.web.faults();
+    faults.ack_delay_ms = 30_000;
+    world.web.set_faults(faults);
+    let send = manager.send(session.channel_id, outgoing(customer(), text("hi")));
+    let drop_it = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        world
+            .web
+            .disrupt(None, wasel_simulator::WhatsappDisruption::Drop)
+            .unwrap();
+    };
+    let (answer, ()) = tokio::join!(send, drop_it);
+    assert_eq!(answer, Err(SendFailure::Ambiguous));
     world.stop([manager]).await;
 }
 
