@@ -387,7 +387,7 @@ async fn reactions_edits_deletions_places_and_quotes_arrive_as_what_they_are() {
     wait_row(
         &app,
         "the reaction",
-        "SELECT count(*) FROM reactions WHERE emoji = '👍'",
+        "SELECT count(*) FROM message_reactions WHERE emoji = '👍'",
     )
     .await;
     says(WhatsappContent::Delete(WhatsappDelete {
@@ -396,7 +396,7 @@ async fn reactions_edits_deletions_places_and_quotes_arrive_as_what_they_are() {
     wait_row(
         &app,
         "the deletion",
-        "SELECT count(*) FROM messages WHERE direction = 'inbound' AND message_type = 'text' AND deleted_at IS NOT NULL",
+        "SELECT count(*) FROM messages WHERE direction = 'inbound' AND message_type = 'text' AND revoked_at IS NOT NULL",
     )
     .await;
 }
