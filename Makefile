@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help demo test lint fmt bench-ingest bench-import bench-queue bench-bulk bench-sessions clean-demo setup
+.PHONY: help demo test lint fmt bench-ingest bench-import bench-queue bench-bulk bench-sessions bench-soak clean-demo setup
 
 # rustup puts itself here; a shell that was open before does not look there.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -38,8 +38,10 @@ bench-queue: setup ## measures how fast and how evenly messages leave
 bench-bulk: setup ## measures a bulk job, with the server killed on the way
 	cargo run --release -p wasel-bench -- bulk
 
-bench-sessions: setup ## measures linked phones, beside Baileys, and a day of them in minutes
+bench-sessions: setup ## measures linked phones, beside Baileys
 	cargo run --release -p wasel-bench -- sessions
+
+bench-soak: setup ## lets linked phones live through a day in minutes
 	cargo run --release -p wasel-bench -- soak
 
 clean-demo: ## removes the data of the demo

@@ -56,6 +56,7 @@ client_tests() {
 
 check "Formatting" cargo fmt --all --check
 check "Lints" cargo clippy --workspace --all-targets -- -D warnings
+check "Lints of the build without linked phones" cargo clippy -p wasel-server --no-default-features -- -D warnings
 check "Documentation" scripts/check-docs.sh
 check "Licences" scripts/check-licences.sh
 rust_tests

@@ -40,19 +40,27 @@ pub async fn bounded(limit: Duration, measurement: impl Future<Output = Result<(
 /// Builds the server as it ships, with these features besides, and returns its program.
 async fn build(features: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "-p", "wasel-server", "--features"])
-        .arg(features.join(","))
-        .status()
-        .await?;
-    if !status.success() {
-        bail!("the server does not build");
-    }
     // Beside this program, or in the same target directory when this is a debug build.
     let here = std::env::current_exe()?;
     let target = here
         .parent()
         .and_then(Path::parent)
         .context("no target directory")?;
+    // Not where somebody would take it for what ships.
+    let target = if features.is_empty() {
+        target.to_owned()
+    } else {
+        target.join(features.join("+"))
+    };
+    let status = Command::new(cargo)
+        .args(["build", "--release", "-p", "wasel-server", "--features"])
+        .arg(features.join(","))
+        .arg("--target-dir")
+        .arg(&target)
+        .status()
+        .await?;
+    if !status.success() {
+        bail!("the server does not build");
+    }
     Ok(target.join("release/wasel"))
 }

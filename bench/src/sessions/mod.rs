@@ -43,7 +43,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    if args.sessions.iter().any(|count| *count == 0) || args.messages == 0 {
+    if args.sessions.contains(&0) || args.messages == 0 {
         bail!("at least one session and one message");
     }
     let features = ["simulated-phones"];

@@ -34,6 +34,9 @@ BEGIN
     END IF;
 END $$;
 
+-- Leases, states and commands are found by the session alone: no tenant may take another's id.
+CREATE UNIQUE INDEX IF NOT EXISTS whatsapp_sessions_id ON whatsapp_sessions (id);
+
 -- Which node runs a session. A row of its own, for it is renewed every few seconds and the session's row is streamed.
 CREATE TABLE IF NOT EXISTS whatsapp_session_leases (
     org_id     uuid        NOT NULL,
@@ -80,6 +83,8 @@ CREATE INDEX IF NOT EXISTS whatsapp_session_commands_waiting ON whatsapp_session
     WHERE taken_at IS NULL;
 CREATE INDEX IF NOT EXISTS whatsapp_session_commands_old ON whatsapp_session_commands (expires_at);
 
+-- As the other tables of channels: an agent limited to some channels sees those phones.
+CALL wasel.protect('whatsapp_sessions', ARRAY['owner', 'admin'], 'channel_id');
 CALL wasel.protect('whatsapp_session_leases', '{}');
 CALL wasel.protect('whatsapp_session_keys', '{}');
 CALL wasel.protect('whatsapp_session_commands', '{}');

@@ -223,8 +223,10 @@ pub async fn request_start(
         "UPDATE whatsapp_sessions SET should_run = true, enabled = true, stop_reason = NULL,
              pair_with_phone = CASE WHEN linked_at IS NULL THEN $3 END,
              connection_error = CASE WHEN should_run AND stop_reason IS NULL THEN connection_error END,
-             qr_code = CASE WHEN qr_expires_at > now() THEN qr_code END,
+             qr_code = CASE WHEN qr_expires_at > now() AND $3 IS NULL AND pair_with_phone IS NULL THEN qr_code END,
              pairing_code = CASE WHEN qr_expires_at > now() AND pair_with_phone = $3 THEN pairing_code END,
+             passkey_request = CASE WHEN should_run THEN passkey_request END,
+             passkey_code = CASE WHEN should_run THEN passkey_code END,
              qr_expires_at = CASE WHEN qr_expires_at > now() THEN qr_expires_at END
          WHERE org_id = $1 AND id = $2",
     )
@@ -252,6 +254,14 @@ pub async fn request_stop(tx: &mut SystemTx, org: OrgId, id: Uuid) -> Result<boo
 
 /// Removes the session with its sealed state; its channel is blocked for `reason`. `false` if there is no such session.
 pub async fn delete(tx: &mut SystemTx, org: OrgId, id: Uuid, reason: &str) -> Result<bool> {
+    // In the order in which the session's own writes lock.
+    sqlx::query(
+        "SELECT FROM whatsapp_session_leases WHERE org_id = $1 AND session_id = $2 FOR UPDATE",
+    )
+    .bind(org.0)
+    .bind(id)
+    .execute(&mut **tx)
+    .await?;
     let channel: Option<Option<Uuid>> = sqlx::query_scalar(
         "DELETE FROM whatsapp_sessions WHERE org_id = $1 AND id = $2 RETURNING channel_id",
     )

@@ -43,8 +43,9 @@ pub async fn claim(
         "WITH free AS MATERIALIZED (
              SELECT s.org_id, s.id, s.channel_id, s.pair_with_phone, s.auto_reconnect, s.history_days
              FROM whatsapp_sessions s
+             JOIN channels c ON c.org_id = s.org_id AND c.id = s.channel_id AND c.kind = 'whatsapp_web'
              LEFT JOIN whatsapp_session_leases l ON l.org_id = s.org_id AND l.session_id = s.id
-             WHERE s.enabled AND s.should_run AND s.channel_id IS NOT NULL
+             WHERE s.enabled AND s.should_run
                AND (l.expires_at IS NULL OR l.expires_at <= clock_timestamp())
              ORDER BY s.org_id, s.id LIMIT $2 FOR NO KEY UPDATE OF s SKIP LOCKED
          ), taken AS (
@@ -65,7 +66,8 @@ pub async fn claim(
     .await?)
 }
 
-/// Extends leases that are still this node's, and returns those whose session is still to run.
+/// Extends leases that are still this node's, and returns those whose session is still to run. The others are shown as
+/// disconnected from now on.
 pub async fn renew(tx: &mut SystemTx, leases: &[Lease], ttl: Duration) -> Result<Vec<Lease>> {
     let (orgs, ids, tokens) = columns(leases);
     Ok(sqlx::query_as(
@@ -76,6 +78,12 @@ pub async fn renew(tx: &mut SystemTx, leases: &[Lease], ttl: Duration) -> Result
              WHERE l.org_id = w.org_id AND l.session_id = w.session_id AND l.token = w.token
                AND l.expires_at > clock_timestamp()
              RETURNING l.org_id, l.session_id, l.token
+         )
+         , switched_off AS (
+             UPDATE whatsapp_sessions s SET status = 'disconnected', qr_code = NULL, qr_expires_at = NULL,
+                 pairing_code = NULL, passkey_request = NULL, passkey_code = NULL, last_disconnected_at = now()
+             FROM renewed r WHERE s.org_id = r.org_id AND s.id = r.session_id AND NOT (s.enabled AND s.should_run)
+               AND s.status NOT IN ('disconnected', 'error')
          )
          SELECT r.* FROM renewed r JOIN whatsapp_sessions s ON s.org_id = r.org_id AND s.id = r.session_id
          WHERE s.enabled AND s.should_run",
@@ -88,13 +96,22 @@ pub async fn renew(tx: &mut SystemTx, leases: &[Lease], ttl: Duration) -> Result
     .await?)
 }
 
-/// Gives leases back. The row stays, for its token must never be used again.
+/// Gives leases back, and shows what was connected as disconnected. The row stays, for its token must never be used
+/// again.
 pub async fn release(tx: &mut SystemTx, leases: &[Lease]) -> Result<()> {
     let (orgs, ids, tokens) = columns(leases);
     sqlx::query(
-        "UPDATE whatsapp_session_leases l SET expires_at = '-infinity'
-         FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS w(org_id, session_id, token)
-         WHERE l.org_id = w.org_id AND l.session_id = w.session_id AND l.token = w.token",
+        "WITH released AS (
+             UPDATE whatsapp_session_leases l SET expires_at = '-infinity'
+             FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS w(org_id, session_id, token)
+                   ORDER BY org_id, session_id) w
+             WHERE l.org_id = w.org_id AND l.session_id = w.session_id AND l.token = w.token
+             RETURNING l.org_id, l.session_id
+         )
+         UPDATE whatsapp_sessions s SET status = 'disconnected', qr_code = NULL, qr_expires_at = NULL, pairing_code = NULL,
+             passkey_request = NULL, passkey_code = NULL, last_disconnected_at = now()
+         FROM released r WHERE s.org_id = r.org_id AND s.id = r.session_id
+           AND s.status NOT IN ('disconnected', 'error')",
     )
     .bind(orgs)
     .bind(ids)
@@ -127,8 +144,30 @@ pub async fn is_newest(connection: &mut PgConnection, lease: &Lease) -> Result<b
     Ok(found.is_some())
 }
 
-/// Changes the columns that `patch` (a JSON object) names, and leaves the others.
-pub async fn update(tx: &mut SystemTx, org: Uuid, session: Uuid, patch: &Value) -> Result<()> {
+/// Ends the lease for good: whatever is still being written under it is refused from now on. `false` if it was not the
+/// newest any more.
+pub async fn revoke(tx: &mut SystemTx, lease: &Lease) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE whatsapp_session_leases SET token = token + 1, expires_at = '-infinity'
+         WHERE org_id = $1 AND session_id = $2 AND token = $3",
+    )
+    .bind(lease.org_id)
+    .bind(lease.session_id)
+    .bind(lease.token)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Changes the columns that `patch` (a JSON object) names, and leaves the others. What is not final is left out where
+/// nobody wants the session to run any more.
+pub async fn update(
+    tx: &mut SystemTx,
+    org: Uuid,
+    session: Uuid,
+    patch: &Value,
+    is_final: bool,
+) -> Result<()> {
     sqlx::query(
         "UPDATE whatsapp_sessions s SET
              (status, phone_number, whatsapp_id, whatsapp_lid, display_name, qr_code, qr_expires_at, pairing_code,
@@ -139,47 +178,26 @@ pub async fn update(tx: &mut SystemTx, org: Uuid, session: Uuid, patch: &Value) 
                   p.last_disconnected_at, p.connection_error, p.retry_count, p.should_run, p.linked_at, p.stop_reason,
                   p.pair_with_phone
                 FROM jsonb_populate_record(s, $3) p)
-         WHERE s.org_id = $1 AND s.id = $2",
+         WHERE s.org_id = $1 AND s.id = $2 AND ($4 OR (s.enabled AND s.should_run))",
     )
     .bind(org)
     .bind(session)
     .bind(patch)
+    .bind(is_final)
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-/// Deletes the session's whole state: it has to be linked anew.
-pub async fn wipe(connection: &mut PgConnection, org: Uuid, session: Uuid) -> Result<()> {
-    sqlx::query("DELETE FROM whatsapp_session_keys WHERE org_id = $1 AND session_id = $2")
-        .bind(org)
-        .bind(session)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// The channels whose session is not connected, of those given.
-pub async fn list_unconnected(
-    connection: &mut PgConnection,
-    channels: &[Uuid],
-) -> Result<Vec<Uuid>> {
-    Ok(sqlx::query_scalar(
-        "SELECT c FROM unnest($1::uuid[]) AS c WHERE NOT EXISTS (
-             SELECT FROM whatsapp_sessions s WHERE s.channel_id = c AND s.status = 'connected')",
-    )
-    .bind(channels)
-    .fetch_all(connection)
-    .await?)
-}
-
 /// How many sessions are connected, over all tenants.
 pub async fn count_connected(connection: &mut PgConnection) -> Result<i64> {
-    Ok(
-        sqlx::query_scalar("SELECT count(*) FROM whatsapp_sessions WHERE status = 'connected'")
-            .fetch_one(connection)
-            .await?,
+    Ok(sqlx::query_scalar(
+        "SELECT count(*) FROM whatsapp_sessions s JOIN whatsapp_session_leases l
+                 ON l.org_id = s.org_id AND l.session_id = s.id AND l.expires_at > clock_timestamp()
+             WHERE s.status = 'connected'",
     )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// Something a person asked of a session.
@@ -197,7 +215,7 @@ pub async fn lock_commands(
     sessions: &[Uuid],
     limit: i64,
 ) -> Result<Vec<Command>> {
-    Ok(sqlx::query_as(
+    let mut commands: Vec<Command> = sqlx::query_as(
         "UPDATE whatsapp_session_commands c SET taken_at = now()
          FROM (SELECT org_id, id FROM whatsapp_session_commands
                WHERE session_id = ANY ($1) AND taken_at IS NULL AND expires_at > now()
@@ -208,7 +226,9 @@ pub async fn lock_commands(
     .bind(sessions)
     .bind(limit)
     .fetch_all(&mut **tx)
-    .await?)
+    .await?;
+    commands.sort_by_key(|command| command.id);
+    Ok(commands)
 }
 
 /// `answer` is `{ok: …}` or `{error: {code, message}}`.
@@ -224,7 +244,7 @@ pub async fn answer_command(tx: &mut SystemTx, org: Uuid, id: Uuid, answer: &Val
     Ok(())
 }
 
-/// Forgets commands an hour after they could have been carried out.
+/// Forgets commands, and what was in them, an hour after they could have been carried out.
 pub async fn delete_old_commands(tx: &mut SystemTx) -> Result<u64> {
     let done = sqlx::query(
         "DELETE FROM whatsapp_session_commands WHERE expires_at < now() - interval '1 hour'",

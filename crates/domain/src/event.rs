@@ -115,6 +115,8 @@ pub struct InboundMessage {
     pub referral: Option<Value>,
     /// Set for a message in a group.
     pub group_id: Option<String>,
+    /// It was said before the channel was connected and is no news.
+    pub from_history: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -150,9 +152,18 @@ pub struct Reaction {
     pub from_us: bool,
 }
 
+/// Who changed a message. Only its author may.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Actor {
+    /// The business: a message we sent.
+    Us,
+    Customer(Party),
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
     pub target_message_id: String,
+    pub by: Actor,
     pub content: MessageContent,
     pub at: DateTime<Utc>,
 }
@@ -160,6 +171,7 @@ pub struct Edit {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revoke {
     pub target_message_id: String,
+    pub by: Actor,
     pub at: DateTime<Utc>,
 }
 

@@ -57,7 +57,11 @@ impl Medium {
     pub const fn kinds(self) -> &'static [ChannelKind] {
         match self {
             Self::Sms => &[ChannelKind::TwilioSms],
-            Self::Whatsapp => &[ChannelKind::TwilioWhatsapp, ChannelKind::WhatsappCloud],
+            Self::Whatsapp => &[
+                ChannelKind::TwilioWhatsapp,
+                ChannelKind::WhatsappCloud,
+                ChannelKind::WhatsappWeb,
+            ],
             Self::Email => &[ChannelKind::Email],
         }
     }

@@ -10,10 +10,9 @@ use crate::outbound::Recipient;
 pub enum Command {
     /// Unlinks this device at WhatsApp; [`crate::SessionNews::LoggedOut`] follows.
     LogOut,
-    /// Shows a code to type in on this phone (E.164) instead of a QR code. Answer: `{code, expires_at}`.
-    PairWithPhone {
-        phone: String,
-    },
+    /// Begins linking anew, with the options the session has by now: by QR code or by a code for a phone. Not for a
+    /// phone that is linked.
+    Relink,
     /// What `navigator.credentials.get` answered on web.whatsapp.com, as JSON.
     PasskeyResponse {
         assertion: serde_json::Value,
@@ -114,9 +113,7 @@ mod tests {
     fn a_command_survives_its_journey_through_json() {
         let commands = [
             Command::LogOut,
-            Command::PairWithPhone {
-                phone: "+201012345678".to_owned(),
-            },
+            Command::Relink,
             Command::PasskeyConfirm,
             Command::Typing {
                 to: Recipient::Lid("123@lid".to_owned()),

@@ -22,6 +22,8 @@ use crate::settings::{Settings, SettingsError};
 
 /// Claimed in one call.
 const CLAIM_AT_ONCE: usize = 200;
+/// Typing and presence, each of which asks the database whose it is.
+const SIGNALS_AT_ONCE: usize = 16;
 /// How long sessions have to disconnect when the process ends.
 const STOP_WITHIN: Duration = Duration::from_secs(25);
 
@@ -51,6 +53,7 @@ struct Sessions {
     by_channel: HashMap<ChannelId, Uuid>,
 }
 
+#[derive(Clone)]
 struct Running {
     live: Arc<Live>,
     orders: Orders,
@@ -71,12 +74,13 @@ impl Manager {
         let shared = Shared {
             host,
             route: Arc::new(route),
-            versions: Versions::new(settings.version, settings.http.clone()),
+            versions: Versions::new(settings.fixed_version(), settings.http.clone()),
             http: Http {
                 client: settings.http.clone(),
                 limits: settings.media,
             },
             starting: Arc::new(Semaphore::new(settings.starting_at_once.max(1))),
+            signals: Arc::new(Semaphore::new(SIGNALS_AT_ONCE)),
             settings,
         };
         let (ended, to_release) = mpsc::channel(CLAIM_AT_ONCE);
@@ -150,21 +154,26 @@ impl Manager {
         session: Uuid,
         command: Command,
     ) -> Result<serde_json::Value, CommandError> {
-        let live = self
-            .inner
-            .sessions()
-            .by_id
-            .get(&session)
-            .map(|running| running.live.clone());
-        live.ok_or(CommandError::NotHere)?.command(command).await
+        let running = self.inner.sessions().by_id.get(&session).cloned();
+        let running = running.ok_or(CommandError::NotHere)?;
+        let relink = command == Command::Relink;
+        let answer = running.live.command(command).await?;
+        if relink {
+            running.orders.stop.cancel();
+        }
+        Ok(answer)
     }
 
     /// Disconnects all sessions in order, writes what is not written yet and gives the leases back.
     pub async fn stop(self) {
         let inner = &self.inner;
-        inner.stopping.cancel();
-        for running in inner.sessions().by_id.values() {
-            running.orders.stop.cancel();
+        {
+            // Under the lock: no session starts in between.
+            let sessions = inner.sessions();
+            inner.stopping.cancel();
+            for running in sessions.by_id.values() {
+                running.orders.stop.cancel();
+            }
         }
         inner.tasks.close();
         if tokio::time::timeout(STOP_WITHIN, inner.tasks.wait())
@@ -233,7 +242,7 @@ impl Inner {
         let mut unwanted = Vec::new();
         for claimed in claimed {
             let lease = claimed.lease;
-            if self.stopping.is_cancelled() || !self.start_session(claimed, asked) {
+            if !self.start_session(claimed, asked) {
                 unwanted.push(lease);
             }
         }
@@ -245,7 +254,7 @@ impl Inner {
         more
     }
 
-    /// False if an earlier task of the session has not ended yet.
+    /// False if an earlier task of the session has not ended yet, or the process is stopping.
     fn start_session(self: &Arc<Self>, claimed: Claimed, asked: u64) -> bool {
         let lease = claimed.lease;
         let ttl = self.shared.settings.lease;
@@ -254,7 +263,7 @@ impl Inner {
         let live = Live::new(self.shared.clone(), lease, claimed.options, deadline);
         {
             let mut sessions = self.sessions();
-            if sessions.by_id.contains_key(&lease.session.id) {
+            if self.stopping.is_cancelled() || sessions.by_id.contains_key(&lease.session.id) {
                 return false;
             }
             sessions
@@ -306,6 +315,8 @@ impl Inner {
             }
             let (leases, done): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
             self.release(&leases).await;
+            // One of them may be wanted again.
+            self.wake.notify_one();
             for done in done {
                 // Its session's task may have been given up.
                 let _ = done.send(());

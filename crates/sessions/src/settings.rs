@@ -5,6 +5,7 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use crate::media::MediaLimits;
+use crate::session::version::{ANY, Version};
 
 /// WhatsApp Web's endpoint.
 pub const DEFAULT_URL: &str = "wss://web.whatsapp.com/ws/chat";
@@ -58,6 +59,11 @@ impl Settings {
             device_name: "Wasel".to_owned(),
             url,
         }
+    }
+
+    /// The version to claim without asking WhatsApp for it.
+    pub(crate) fn fixed_version(&self) -> Option<Version> {
+        self.version.or(is_loopback(&self.url).then_some(ANY))
     }
 
     /// Refuses what must not run: the simulator's certificates against anything but this machine, and messages to

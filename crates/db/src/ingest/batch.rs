@@ -1,5 +1,6 @@
 //! One group of deliveries, one transaction.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 use wasel_domain::event::{
-    ConsentEvent, Edit, InboundMessage, Notice, Party, ProviderEvent, Revoke, SamePerson,
+    Actor, ConsentEvent, Edit, InboundMessage, Notice, Party, ProviderEvent, Revoke, SamePerson,
 };
 use wasel_domain::{AttemptId, MessageContent, MessageKind, consent};
 
@@ -367,6 +368,9 @@ fn metadata_of(message: &InboundMessage) -> Option<String> {
     if message.forwarded {
         metadata["forwarded"] = json!(true);
     }
+    if message.from_history {
+        metadata["from_history"] = json!(true);
+    }
     if let Some(group) = &message.group_id {
         metadata["group_id"] = json!(group);
     }
@@ -456,16 +460,34 @@ async fn store_other(
     }
 }
 
+/// Kinds and values of who may have written a customer's message; `None` where it was us.
+fn identities_of(by: &Actor) -> (Option<Vec<&'static str>>, Option<Vec<Cow<'_, str>>>) {
+    match by {
+        Actor::Us => (None, None),
+        Actor::Customer(customer) => {
+            let identities = customer.identities.iter();
+            let (kinds, values) = identities
+                .map(|identity| (identity.kind.as_str(), clean(&identity.value)))
+                .unzip();
+            (Some(kinds), Some(values))
+        }
+    }
+}
+
 async fn update_edited(
     connection: &mut PgConnection,
     item: &Item<'_>,
     edit: &Edit,
 ) -> Result<bool> {
+    let (kinds, values) = identities_of(&edit.by);
     let done = sqlx::query(
         "UPDATE messages SET body = $4, content = $5::jsonb, edited_at = $6, updated_at = now(),
              metadata = metadata || jsonb_build_object('original_body', coalesce(metadata -> 'original_body', to_jsonb(body)))
          WHERE org_id = $1 AND channel_id = $2 AND provider_message_id = $3
-           AND (edited_at IS NULL OR edited_at < $6)",
+           AND (edited_at IS NULL OR edited_at < $6)
+           AND CASE WHEN $7::text[] IS NULL THEN direction = 'outbound' ELSE direction = 'inbound' AND contact_id IN (
+                SELECT i.contact_id FROM unnest($7::text[], $8::text[]) AS n(kind, value)
+                JOIN contact_identities i ON i.org_id = $1 AND i.kind = n.kind AND i.value = n.value) END",
     )
     .bind(item.org_id)
     .bind(item.channel_id)
@@ -473,6 +495,8 @@ async fn update_edited(
     .bind(edit.content.text.as_deref().map(clean))
     .bind(clean_json(&edit.content.detail))
     .bind(edit.at)
+    .bind(kinds)
+    .bind(values)
     .execute(connection)
     .await?;
     Ok(done.rows_affected() > 0)
@@ -483,10 +507,14 @@ async fn update_revoked(
     item: &Item<'_>,
     revoke: &Revoke,
 ) -> Result<bool> {
+    let (kinds, values) = identities_of(&revoke.by);
     let done = sqlx::query(
         "WITH revoked AS (
              UPDATE messages SET revoked_at = $4, updated_at = now()
              WHERE org_id = $1 AND channel_id = $2 AND provider_message_id = $3 AND revoked_at IS NULL
+           AND CASE WHEN $5::text[] IS NULL THEN direction = 'outbound' ELSE direction = 'inbound' AND contact_id IN (
+                SELECT i.contact_id FROM unnest($5::text[], $6::text[]) AS n(kind, value)
+                JOIN contact_identities i ON i.org_id = $1 AND i.kind = n.kind AND i.value = n.value) END
              RETURNING org_id, conversation_id, created_at
          ), preview AS (
              -- The list must not go on showing what was taken back.
@@ -499,6 +527,8 @@ async fn update_revoked(
     .bind(item.channel_id)
     .bind(clean(&revoke.target_message_id))
     .bind(revoke.at)
+    .bind(kinds)
+    .bind(values)
     .fetch_optional(connection)
     .await?;
     Ok(done.is_some())

@@ -67,10 +67,11 @@ pub async fn insert_inbound(
                  message_type, body, content, media, address, customer_name, provider_message_id, quoted_message_id,
                  referral, metadata, sent_at)
              ON CONFLICT (org_id, channel_id, provider_message_id) WHERE provider_message_id IS NOT NULL DO NOTHING
-             RETURNING org_id, id, conversation_id, direction, message_type, body, created_at
+             RETURNING org_id, id, conversation_id, direction, message_type, body, created_at,
+                 direction = 'inbound' AND NOT metadata ? 'from_history' AS is_news
          ), newest AS (
              SELECT org_id, conversation_id,
-                 count(*) FILTER (WHERE direction = 'inbound') AS unread,
+                 count(*) FILTER (WHERE is_news) AS unread,
                  max(created_at) AS at,
                  max(created_at) FILTER (WHERE direction = 'inbound') AS inbound_at,
                  (array_agg(left(coalesce(body, '[' || message_type || ']'), 200) ORDER BY created_at DESC, id DESC))[1] AS preview,

@@ -45,6 +45,7 @@ pub(super) fn message(mail: &Message<'_>, raw: &[u8], at: DateTime<Utc>) -> Opti
         forwarded: false,
         referral: None,
         group_id: None,
+        from_history: false,
     }))
 }
 

@@ -239,6 +239,7 @@ fn incoming(
             forwarded: is_true(params, "Forwarded") || is_true(params, "FrequentlyForwarded"),
             referral: inbound::referral(params),
             group_id: None,
+            from_history: false,
         }),
     }];
     events.extend(consent(params).map(|consent| {

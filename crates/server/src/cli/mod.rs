@@ -18,7 +18,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 use wasel_config::{Config, LogFormat, process_environment};
 
 use crate::app::{Database, Foundation};
@@ -121,15 +124,25 @@ fn run(cli: Cli) -> Result<()> {
 fn start_logging(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.logging.filter)
         .map_err(|error| anyhow::anyhow!("logging.filter (WASEL_LOGGING_FILTER): {error}"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
+    let filter = filter.and(filter_fn(may_be_logged));
+    let registry = tracing_subscriber::registry();
     match config.logging.format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => builder.init(),
+        LogFormat::Json => registry.with(lines.json().with_filter(filter)).init(),
+        LogFormat::Text => registry.with(lines.with_filter(filter)).init(),
     }
     Ok(())
+}
+
+/// Whatever the filter says: the protocol of linked phones logs keys and numbers of people.
+fn may_be_logged(metadata: &tracing::Metadata<'_>) -> bool {
+    #[cfg(feature = "linked-phones")]
+    let private = wasel_sessions::is_protocol_log(metadata.target());
+    #[cfg(not(feature = "linked-phones"))]
+    let private = false;
+    !private
 }
 
 /// Runs a command on the database, beside a running server or without one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use wasel_db::messages::status;
-use wasel_db::{automations, changes, failures, governor, idempotency, identity, ledger};
+use wasel_db::{automations, changes, failures, governor, idempotency, identity, ledger, sessions};
 use wasel_domain::limits::REACH_WINDOW;
 use wasel_jobs::{Job, JobError, Next};
 
@@ -41,6 +41,7 @@ impl Job for Housekeeping {
         let gone = ledger::delete_old(&mut tx, days(keep.ledger), days(keep.dead_letters)).await?;
         status::delete_old_pending(&mut tx, PENDING_STATUS_DAYS).await?;
         failures::delete_expired_fallbacks(&mut tx).await?;
+        sessions::delete_old_commands(&mut tx).await?;
         governor::delete_old_reach(&mut tx, Utc::now() - REACH_WINDOW).await?;
         automations::delete_old(&mut tx, AUTOMATION_RUN_DAYS).await?;
         identity::delete_before(&mut tx, Utc::now() - SESSION_TRACES).await?;

@@ -1,10 +1,12 @@
 //! What people ask of a session (log out, a pairing code, a new group, …). The request is a row, because the session may
 //! run on another node than the one that was asked.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use uuid::Uuid;
 use wasel_db::sessions;
 use wasel_jobs::{Job, JobError, Next};
 use wasel_sessions::Command;
@@ -32,15 +34,27 @@ impl Job for CarryOutCommands {
         let commands = sessions::lock_commands(&mut tx, &sessions, BATCH).await?;
         tx.commit().await?;
         let again = commands.len() as i64 == BATCH;
+        let mut by_session: HashMap<Uuid, Vec<sessions::Command>> = HashMap::new();
         for command in commands {
-            // One that waits for its phone must not keep the others.
-            tokio::spawn(carry_out(self.0.clone(), command));
+            by_session
+                .entry(command.session_id)
+                .or_default()
+                .push(command);
+        }
+        for commands in by_session.into_values() {
+            let state = self.0.clone();
+            // One that waits for its phone must not keep the others; those of one phone go in order.
+            tokio::spawn(async move {
+                for command in commands {
+                    carry_out(&state, command).await;
+                }
+            });
         }
         Ok(if again { Next::Now } else { Next::After(POLL) })
     }
 }
 
-async fn carry_out(state: AppState, row: sessions::Command) {
+async fn carry_out(state: &AppState, row: sessions::Command) {
     let answer = match serde_json::from_value::<Command>(row.command) {
         Ok(command) => answer(&state.phones, row.session_id, command).await,
         Err(error) => problem("unknown_command", &error.to_string()),
@@ -55,7 +69,7 @@ async fn carry_out(state: AppState, row: sessions::Command) {
     }
 }
 
-async fn answer(phones: &Phones, session: uuid::Uuid, command: Command) -> Value {
+async fn answer(phones: &Phones, session: Uuid, command: Command) -> Value {
     match phones.command(session, command).await {
         Ok(value) => json!({ "ok": value }),
         Err(error) => problem(error.code(), &error.to_string()),

@@ -3,7 +3,7 @@
 use chrono::Utc;
 use serde_json::{Value, json};
 use wasel_db::notifications::{self, NewNotification};
-use wasel_db::{SystemTx, organizations, sessions};
+use wasel_db::{SystemTx, organizations, session_keys, sessions};
 use wasel_providers::Language;
 use wasel_sessions::{HostError, Lease, SessionNews, StopReason};
 
@@ -21,12 +21,20 @@ pub(super) async fn record(
     let write = async {
         let mut tx = state.db.system().await?;
         let (org, session) = (lease.session.org_id, lease.session.id);
-        if !sessions::is_newest(&mut tx, &row(lease)).await? {
+        // A client that is being shut down still writes: not after the state is wiped.
+        let logged_out = matches!(news, SessionNews::LoggedOut { .. });
+        let allowed = if logged_out {
+            sessions::revoke(&mut tx, &row(lease)).await?
+        } else {
+            sessions::is_newest(&mut tx, &row(lease)).await?
+        };
+        if !allowed {
             return Ok(false);
         }
-        sessions::update(&mut tx, org.0, session, &patch).await?;
-        if let SessionNews::LoggedOut { .. } = news {
-            sessions::wipe(&mut tx, org.0, session).await?;
+        let is_final = logged_out || matches!(news, SessionNews::Stopped { .. });
+        sessions::update(&mut tx, org.0, session, &patch, is_final).await?;
+        if logged_out {
+            session_keys::wipe(&mut tx, org, session).await?;
         }
         if let Some(alarm) = alarm(&news) {
             alert(&mut tx, lease, alarm).await?;
@@ -59,7 +67,7 @@ fn patch(news: &SessionNews) -> anyhow::Result<Value> {
     let now = Utc::now();
     Ok(match news {
         SessionNews::Connecting { failures } => {
-            json!({ "status": "connecting", "retry_count": failures })
+            without_codes(json!({ "status": "connecting", "retry_count": failures }))
         }
         SessionNews::QrCode { code, expires_at } => {
             let mut patch =
@@ -113,10 +121,10 @@ fn patch(news: &SessionNews) -> anyhow::Result<Value> {
             }
             patch
         }
-        SessionNews::Disconnected { reason, failures } => json!({
+        SessionNews::Disconnected { reason, failures } => without_codes(json!({
             "status": "disconnected", "last_disconnected_at": now, "connection_error": reason,
             "retry_count": failures,
-        }),
+        })),
         SessionNews::Stopped { reason, detail } => {
             let status = match reason {
                 StopReason::NotLinked | StopReason::Lost => "disconnected",

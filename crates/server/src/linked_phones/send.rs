@@ -9,7 +9,7 @@ use wasel_db::messages::{self, Message};
 use wasel_db::session_requests;
 use wasel_domain::content::MediaSource;
 use wasel_domain::event::{Identity, IdentityKind, ProviderEvent};
-use wasel_domain::{ChannelId, E164, MediaRef, OrgId};
+use wasel_domain::{ChannelId, E164, MediaRef, OrgId, OutboundContent};
 use wasel_providers::{
     Accepted, ErrorClass, FetchFrom, FetchedMedia, LinkedPhones, Outbound, ParseError, ReadReceipt,
     SendError,
@@ -49,7 +49,12 @@ impl LinkedPhones for Phones {
             },
             None => None,
         };
-        let quoted = match message.quoted_message_id {
+        // A reaction names the author of what it is about, as a quotation does.
+        let about = match message.content {
+            OutboundContent::Reaction { message_id, .. } => Some(message_id.as_str()),
+            _ => message.quoted_message_id,
+        };
+        let quoted = match about {
             Some(id) => Some(started.find_quoted(channel, id).await?),
             None => None,
         };

@@ -445,3 +445,131 @@ async fn a_group_is_one_conversation_that_can_be_read_and_answered() {
         .await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_changes_their_mind_gets_the_code_they_asked_for_last() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let whatsapp = app.simulator.whatsapp_web();
+    whatsapp
+        .register(&NewWhatsappPhone::new(BUSINESS, "Wasel Clinic"))
+        .unwrap();
+    let token = &org.people.owner_token;
+    let made = app
+        .post(token, "/v1/sessions", &json!({ "name": "Reception" }))
+        .await
+        .expect(201);
+    let id = made["id"].as_str().unwrap().to_owned();
+    let (link, qr) = (
+        format!("/v1/sessions/{id}/link"),
+        format!("/v1/sessions/{id}/qr"),
+    );
+    wait_until("a QR code", async || {
+        app.get(token, &qr).await.body["code"].as_str().map(drop)
+    })
+    .await;
+    // A mistyped number, the right one, and at last a QR code after all.
+    for number in ["+201001234560", BUSINESS] {
+        app.post(token, &link, &json!({ "phone_number": number }))
+            .await
+            .expect(200);
+        let row = wait_until("a pairing code", async || {
+            let row = session(&app, &org, &id).await;
+            (row["pairing_code"].is_string() && row["pair_with_phone"] == number).then_some(row)
+        })
+        .await;
+        assert_eq!(row["status"], "qr_pending");
+        assert_eq!(app.get(token, &qr).await.status, 404, "one way at a time");
+    }
+    app.post(token, &link, &json!({})).await.expect(200);
+    let code = wait_until("a QR code again", async || {
+        app.get(token, &qr).await.body["code"]
+            .as_str()
+            .map(str::to_owned)
+    })
+    .await;
+    assert!(session(&app, &org, &id).await["pairing_code"].is_null());
+    whatsapp.scan(BUSINESS, &code).await.unwrap();
+    wait_session(&app, &org, &id, "connected").await;
+    // Switched off, it is shown so, and comes back without a code.
+    let path = format!("/v1/sessions/{id}");
+    app.patch(token, &path, &json!({ "enabled": false }))
+        .await
+        .expect(200);
+    wait_session(&app, &org, &id, "disconnected").await;
+    app.patch(token, &path, &json!({ "enabled": true }))
+        .await
+        .expect(200);
+    wait_session(&app, &org, &id, "connected").await;
+}
+
+#[tokio::test]
+async fn the_documents_send_by_a_linked_phone_where_it_is_all_there_is() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+    sqlx::query("UPDATE channels SET status = 'paused' WHERE kind <> 'whatsapp_web'")
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    app.state().registry.reload().await.unwrap();
+    let request = json!({ "org_id": org.id, "recipient": CUSTOMER, "message": "by the phone", "type": "text" });
+    let sent = app
+        .post(&org.people.owner_token, "/api/messages/send", &request)
+        .await
+        .expect(200);
+    assert_eq!(sent["success"], true);
+    let shown = wait_received(&linked, "by the phone").await;
+    assert_eq!(sent["whatsapp_message_id"], json!(shown.id));
+    let health = app.get(&org.people.owner_token, "/api/health").await;
+    assert_eq!(health.body["active_sessions"], 1);
+}
+
+#[tokio::test]
+async fn nobody_edits_or_deletes_what_somebody_else_wrote() {
+    let app = TestApp::start().await;
+    let org = app.org("clinic").await;
+    let linked = link(&app, &org).await;
+    let theirs = customer_writes(&linked, "mine").await;
+    wait_inbound(&app, &org, "mine").await;
+    send(
+        &app,
+        &org,
+        &linked,
+        json!({ "type": "text", "body": "ours" }),
+    )
+    .await;
+    let ours = wait_received(&linked, "ours").await.id;
+    let stranger = "+201225556667";
+    for (from, target) in [(CUSTOMER, &ours), (stranger, &theirs)] {
+        for content in [
+            WhatsappContent::Edit(WhatsappEdit {
+                message_id: target.clone(),
+                text: "forged".to_owned(),
+            }),
+            WhatsappContent::Delete(WhatsappDelete {
+                message_id: target.clone(),
+            }),
+        ] {
+            // The simulator's phones may refuse; a forged client does not.
+            drop(
+                linked
+                    .whatsapp
+                    .send(&WhatsappSend::new(from, BUSINESS, content)),
+            );
+        }
+        let last = format!("after {from}");
+        linked
+            .whatsapp
+            .send(&WhatsappSend::text(from, BUSINESS, &last))
+            .unwrap();
+        wait_inbound(&app, &org, &last).await;
+    }
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM messages WHERE revoked_at IS NOT NULL OR edited_at IS NOT NULL"
+        )
+        .await,
+        0
+    );
+}

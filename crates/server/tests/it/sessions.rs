@@ -83,7 +83,11 @@ async fn play(owner: &PgPool) {
                 "status = 'disconnected', should_run = false, linked_at = NULL, phone_number = NULL",
                 json!({ "ok": null }),
             ),
-            "pair_with_phone" => ("pairing_code = 'WXYZ5678'", json!({ "ok": null })),
+            "relink" => (
+                "qr_code = NULL, pairing_code = CASE WHEN pair_with_phone IS NOT NULL THEN 'WXYZ5678' END, status = 'qr_pending',
+                 qr_expires_at = now() + interval '1 minute'",
+                json!({ "ok": null }),
+            ),
             "passkey_response" => ("passkey_code = 'AAAA-BBBB'", json!({ "ok": null })),
             "passkey_confirm" => (
                 "passkey_code = NULL, passkey_request = NULL",
@@ -249,7 +253,7 @@ async fn a_phone_number_gives_a_pairing_code_also_while_a_qr_code_is_shown() {
     assert_eq!(answer["pairing_code"], "WXYZ5678");
     assert_eq!(
         asked(&app).await,
-        [json!({ "command": "pair_with_phone", "phone": "+201001234568" })],
+        [json!({ "command": "relink" })],
         "asked once"
     );
     let body = json!({ "org_id": b.id, "phone_number": "12" });

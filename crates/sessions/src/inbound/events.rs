@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use wa::message::protocol_message::Type as ProtocolType;
 use wasel_domain::event::{
-    Edit, InboundMessage, Party, ProviderError, Reaction, Revoke, SamePerson, StatusEvent,
+    Actor, Edit, InboundMessage, Party, ProviderError, Reaction, Revoke, SamePerson, StatusEvent,
 };
 use wasel_domain::{MessageStatus, ProviderEvent};
 use whatsapp_rust::prelude::wa;
@@ -113,7 +113,12 @@ pub(crate) fn translate(heard: &Heard, message: &wa::Message) -> Vec<ProviderEve
     };
 
     if let Some(protocol) = inner.protocol_message.as_option() {
-        return about_another(protocol, at).into_iter().collect();
+        let by = if heard.from_us {
+            Actor::Us
+        } else {
+            Actor::Customer(customer())
+        };
+        return about_another(protocol, by, at).into_iter().collect();
     }
     if let Some(reaction) = inner.reaction_message.as_option() {
         let target = reaction.key.as_option().and_then(|key| key.id.clone());
@@ -145,6 +150,7 @@ pub(crate) fn translate(heard: &Heard, message: &wa::Message) -> Vec<ProviderEve
         forwarded: context.is_some_and(|context| context.is_forwarded == Some(true)),
         referral: context.and_then(content::referral),
         group_id: heard.group.clone(),
+        from_history: heard.from_history,
     };
     let mut events = vec![if heard.from_us {
         ProviderEvent::Echo(inbound)
@@ -158,12 +164,14 @@ pub(crate) fn translate(heard: &Heard, message: &wa::Message) -> Vec<ProviderEve
 /// An edit or a deletion. Everything else of this family is between a phone and its linked devices.
 fn about_another(
     protocol: &wa::message::ProtocolMessage,
+    by: Actor,
     at: DateTime<Utc>,
 ) -> Option<ProviderEvent> {
     let target_message_id = protocol.key.as_option()?.id.clone()?;
     match protocol.r#type? {
         ProtocolType::REVOKE => Some(ProviderEvent::Revoke(Revoke {
             target_message_id,
+            by,
             at,
         })),
         ProtocolType::MESSAGE_EDIT => {
@@ -176,6 +184,7 @@ fn about_another(
                 .unwrap_or(at);
             Some(ProviderEvent::Edit(Edit {
                 target_message_id,
+                by,
                 content,
                 at,
             }))

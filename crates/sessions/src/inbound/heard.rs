@@ -32,6 +32,7 @@ fn record(info: &MessageInfo, who: Who, message: &whatsapp_rust::prelude::wa::Me
         from_us,
         at: info.timestamp.timestamp(),
         message: BASE64_STANDARD.encode(codec::message_to_vec(message)),
+        from_history: false,
         past: None,
     }
 }

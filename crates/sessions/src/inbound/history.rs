@@ -97,6 +97,7 @@ impl Chat {
             from_us,
             at,
             message: BASE64_STANDARD.encode(codec::message_to_vec(message)),
+            from_history: true,
             past: past.filter(|_| from_us),
         })
     }

@@ -79,6 +79,9 @@ pub(crate) struct Heard {
     pub(crate) at: i64,
     /// The protobuf of the message, base64.
     pub(crate) message: String,
+    /// Said before the phone was linked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) from_history: bool,
     /// From the phone's history: how far a message of ours had come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) past: Option<Receipt>,

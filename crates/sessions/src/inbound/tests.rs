@@ -24,6 +24,7 @@ fn heard(message: &wa::Message) -> Heard {
         from_us: false,
         at: AT,
         message: BASE64_STANDARD.encode(codec::message_to_vec(message)),
+        from_history: false,
         past: None,
     }
 }

@@ -11,7 +11,7 @@ use super::ears::{Ears, Hook};
 use super::run::{Next, Task};
 use super::transport::{Dialler, Gate};
 use super::version::Version;
-use crate::host::{SessionNews, StopReason};
+use crate::host::{HostError, SessionNews, StopReason};
 use crate::store::Store;
 
 /// Failures to read the state in a row before somebody must look.
@@ -53,6 +53,9 @@ impl Task {
             Ok(bot) => Ok(bot),
             Err(error) => {
                 tracing::warn!(session = %live.lease.session.id, %error, "a session's state cannot be read");
+                if is_away(&error) {
+                    return Err(self.again_after("the database is not available").await);
+                }
                 self.unreadable += 1;
                 if self.unreadable < STATE_TRIES {
                     return Err(self.again_after("the session's state cannot be read").await);
@@ -66,6 +69,18 @@ impl Task {
             }
         }
     }
+}
+
+/// Whether the database was away, which passes by itself.
+fn is_away(error: &(impl std::error::Error + 'static)) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(HostError::Unavailable) = error.downcast_ref() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A thousand sessions in one process: what a business needs at a time, not what a person's phone does. The map of

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use chrono::Utc;
 use serde_json::{Value, json};
 use wasel_domain::E164;
 use whatsapp_rust::client::ClientError;
 use whatsapp_rust::features::{
     GroupCreateOptions, GroupError, GroupMetadata, GroupParticipant, GroupParticipantOptions,
 };
-use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::passkey::Assertion;
 use whatsapp_rust::request::IqError;
 use whatsapp_rust::wacore::iq::devices::RemoveCompanionDeviceSpec;
@@ -23,9 +21,6 @@ use crate::command::{Command, CommandError};
 use crate::inbound::Who;
 use crate::outbound::{Recipient, SendFailure};
 
-/// WhatsApp takes a pairing code for three minutes.
-pub(super) const PAIRING_CODE_LASTS: Duration = Duration::from_secs(180);
-
 const FAREWELL_WITHIN: Duration = Duration::from_secs(5);
 
 impl Live {
@@ -35,7 +30,7 @@ impl Live {
         }
         match command {
             Command::LogOut => self.log_out().await,
-            Command::PairWithPhone { phone } => self.pair_with_phone(&phone).await,
+            Command::Relink => self.may_relink(),
             Command::PasskeyResponse { assertion } => self.answer_passkey(&assertion).await,
             Command::PasskeyConfirm => {
                 let client = self.client().ok_or(CommandError::NotConnected)?;
@@ -72,31 +67,12 @@ impl Live {
         Ok(Value::Null)
     }
 
-    async fn pair_with_phone(&self, phone: &str) -> Result<Value, CommandError> {
-        let client = self.client().ok_or(CommandError::NotConnected)?;
-        if client.pn().is_some() {
-            return Err(CommandError::NotNow("a phone is already linked".to_owned()));
+    /// The manager ends the session's task, and whoever takes it next reads its options.
+    fn may_relink(&self) -> Result<Value, CommandError> {
+        match self.client().is_some_and(|client| client.pn().is_some()) {
+            true => Err(CommandError::NotNow("a phone is already linked".to_owned())),
+            false => Ok(Value::Null),
         }
-        let phone = E164::parse(phone, None).map_err(|error| CommandError::Invalid {
-            field: "phone",
-            reason: error.to_string(),
-        })?;
-        let asked = Utc::now();
-        let code = client
-            .pair_with_code(PairCodeOptions {
-                phone_number: phone.digits().to_owned(),
-                ..PairCodeOptions::default()
-            })
-            .await
-            .map_err(|error| {
-                if error.lost_the_flow_to_another_request() {
-                    CommandError::NotNow("an earlier code is still valid".to_owned())
-                } else {
-                    refused(&error)
-                }
-            })?;
-        self.tell(Note::PairByCode);
-        Ok(json!({"code": code, "expires_at": asked + PAIRING_CODE_LASTS}))
     }
 
     async fn answer_passkey(&self, assertion: &Value) -> Result<Value, CommandError> {
@@ -239,7 +215,7 @@ impl Live {
             Command::OnWhatsapp { phones } => return self.on_whatsapp(client, phones).await,
             // Carried out above, without a proven connection.
             Command::LogOut
-            | Command::PairWithPhone { .. }
+            | Command::Relink
             | Command::PasskeyResponse { .. }
             | Command::PasskeyConfirm => {}
         }

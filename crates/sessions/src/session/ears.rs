@@ -234,6 +234,13 @@ fn typing(update: &ChatPresenceUpdate) -> Option<LiveSignal> {
 }
 
 fn signal_later(live: &Arc<Live>, signal: LiveSignal) {
+    // What cannot be shown at once is not worth a wait.
+    let Ok(turn) = live.shared.signals.clone().try_acquire_owned() else {
+        return;
+    };
     let live = live.clone();
-    tokio::spawn(async move { live.shared.host.signal(&live.lease.session, signal).await });
+    tokio::spawn(async move {
+        live.shared.host.signal(&live.lease.session, signal).await;
+        drop(turn);
+    });
 }

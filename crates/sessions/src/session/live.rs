@@ -45,8 +45,6 @@ pub(super) enum Note {
     Redeliver,
     /// WhatsApp confirmed that we unlinked ourselves.
     LoggedOut,
-    /// A caller asked for a pairing code: no more QR codes.
-    PairByCode,
 }
 
 impl Live {

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) http: Http,
     /// Bounds how many connect at a time.
     pub(crate) starting: Arc<Semaphore>,
+    /// Bounds how many signals are being handed on.
+    pub(crate) signals: Arc<Semaphore>,
 }
 
 /// How the manager ends a session.

@@ -59,9 +59,7 @@ pub(crate) async fn run(live: Arc<Live>, orders: Orders) {
         orders,
         failures: 0,
         unreadable: 0,
-        by_code: false,
     };
-    task.by_code = task.live.options.pair_with_phone.is_some();
     loop {
         match task.round().await {
             Next::Done | Next::LeaseLost => return,
@@ -82,8 +80,6 @@ pub(super) struct Task {
     /// In a row, since the last proven connection.
     pub(super) failures: u32,
     pub(super) unreadable: u32,
-    /// Linking by a code: QR codes are not shown.
-    by_code: bool,
 }
 
 /// One client's life, as its task follows it.
@@ -117,7 +113,12 @@ impl Task {
             () = self.orders.stop.cancelled() => return Next::Done,
             permit = starting.acquire_owned() => permit.ok(),
         };
-        let version = match self.live.shared.versions.get().await {
+        let version = tokio::select! {
+            () = self.orders.lost.cancelled() => return Next::LeaseLost,
+            () = self.orders.stop.cancelled() => return Next::Done,
+            version = self.live.shared.versions.get() => version,
+        };
+        let version = match version {
             Ok(version) => version,
             Err(words) => return self.again_after(words).await,
         };
@@ -226,10 +227,6 @@ impl Task {
                 })
                 .await,
             ),
-            Note::PairByCode => {
-                self.by_code = true;
-                None
-            }
         }
     }
 
@@ -251,7 +248,8 @@ impl Task {
             Event::PairingQrCode(qr) => {
                 round.permit = None;
                 round.waits_for_phone = true;
-                if self.by_code {
+                // One way at a time.
+                if self.live.options.pair_with_phone.is_some() {
                     return None;
                 }
                 let news = SessionNews::QrCode {
@@ -270,12 +268,7 @@ impl Task {
                 self.tell(news).await.err()
             }
             // The phone wants another code: a new client asks for one.
-            Event::PairingCodeRefresh(_) if self.live.options.pair_with_phone.is_some() => {
-                Some(Next::Again(Duration::ZERO))
-            }
-            Event::PairingCodeRefresh(_) => None,
-            // Asked for by command, whose caller has the answer; the QR codes go on.
-            Event::PairingCodeError(_) if self.live.options.pair_with_phone.is_none() => None,
+            Event::PairingCodeRefresh(_) => Some(Next::Again(Duration::ZERO)),
             Event::PairPasskeyRequest(request) => {
                 let news = SessionNews::PasskeyRequested {
                     request_options_json: request.request_options_json.clone(),

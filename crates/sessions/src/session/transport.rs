@@ -79,6 +79,9 @@ pub(crate) trait DialNews: Send + Sync {
     fn dialled(&self, result: Result<(), &'static str>);
 }
 
+/// The protocol crate's own limit is 20 seconds.
+const DIAL_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
+
 pub(crate) struct Dialler {
     pub(crate) route: Arc<Route>,
     pub(crate) gate: Arc<Gate>,
@@ -90,7 +93,14 @@ impl TransportFactory for Dialler {
     async fn create_transport(
         &self,
     ) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
-        let result = self.dial().await;
+        // Before the protocol crate gives it up without a word.
+        let result = match tokio::time::timeout(DIAL_WITHIN, self.dial()).await {
+            Ok(result) => result,
+            Err(late) => Err(DialFailure {
+                words: "WhatsApp does not answer",
+                cause: late.into(),
+            }),
+        };
         self.news.dialled(match &result {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.words),

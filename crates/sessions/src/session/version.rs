@@ -5,31 +5,33 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use whatsapp_rust::wacore::version::parse_sw_js;
 
-use crate::settings::TRUSTS_SIMULATOR;
-
 pub(crate) type Version = (u32, u32, u32);
 
 const SOURCE: &str = "https://web.whatsapp.com/sw.js";
 /// Without a browser's name the page is another one.
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
 const KEPT: Duration = Duration::from_secs(24 * 3600);
+const FAILED: &str = "WhatsApp's current version cannot be looked up";
+const FAILURE_KEPT: Duration = Duration::from_secs(30);
 /// The script is some hundred kilobytes.
 const MAX_SCRIPT: u64 = 8 * 1024 * 1024;
-/// The simulator takes any version.
-const SIMULATED: Version = (2, 3000, 1_030_000_000);
+/// For a server on this machine, which is not WhatsApp's and takes any.
+pub(crate) const ANY: Version = (2, 3000, 1_030_000_000);
 
 pub(crate) struct Versions {
     fixed: Option<Version>,
     http: reqwest::Client,
     known: Mutex<Option<(Version, Instant)>>,
+    failed_at: Mutex<Option<Instant>>,
 }
 
 impl Versions {
     pub(crate) fn new(fixed: Option<Version>, http: reqwest::Client) -> Self {
         Self {
-            fixed: fixed.or(TRUSTS_SIMULATOR.then_some(SIMULATED)),
+            fixed,
             http,
             known: Mutex::new(None),
+            failed_at: Mutex::new(None),
         }
     }
 
@@ -41,7 +43,7 @@ impl Versions {
         let mut known = self.known.lock().await;
         match *known {
             Some((version, at)) if at.elapsed() < KEPT => Ok(version),
-            older => match self.look_up().await {
+            older => match self.look_up_now_and_then().await {
                 Ok(version) => {
                     *known = Some((version, Instant::now()));
                     Ok(version)
@@ -67,8 +69,18 @@ impl Versions {
         (version > refused).then_some(version)
     }
 
+    /// After a failure not at once again: a thousand sessions may wait for it.
+    async fn look_up_now_and_then(&self) -> Result<Version, &'static str> {
+        let mut failed_at = self.failed_at.lock().await;
+        if failed_at.is_some_and(|at| at.elapsed() < FAILURE_KEPT) {
+            return Err(FAILED);
+        }
+        let found = self.look_up().await;
+        *failed_at = found.is_err().then(Instant::now);
+        found
+    }
+
     async fn look_up(&self) -> Result<Version, &'static str> {
-        const FAILED: &str = "WhatsApp's current version cannot be looked up";
         let response = self
             .http
             .get(SOURCE)

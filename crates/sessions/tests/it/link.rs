@@ -71,24 +71,25 @@ async fn a_code_typed_on_the_phone_links_it() {
     world.stop([manager]).await;
 }
 
-// A key is derived from the code, which takes seconds in a build that is not optimised.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_code_can_be_asked_for_while_a_qr_code_is_shown() {
+#[tokio::test]
+async fn linking_begins_anew_on_request_and_not_once_a_phone_is_linked() {
     let world = World::new().await;
     let manager = world.manager();
     let session = world.database.add(options());
     manager.wake();
-    world.qr(&session).await;
-    let pair = Command::PairWithPhone {
-        phone: BUSINESS.to_owned(),
-    };
-    let answer = manager.command(session.id, pair.clone()).await.unwrap();
-    let code = answer["code"].as_str().unwrap();
-    assert!(answer["expires_at"].is_string());
-    world.web.enter_code(BUSINESS, code).await.unwrap();
+    let first = world.qr(&session).await;
+    let answer = manager.command(session.id, Command::Relink).await;
+    assert_eq!(answer, Ok(serde_json::Value::Null));
+    let second = world
+        .news(&session, "another code", |news| match news {
+            SessionNews::QrCode { code, .. } if *code != first => Some(code.clone()),
+            _ => None,
+        })
+        .await;
+    world.web.scan(BUSINESS, &second).await.unwrap();
     world.connected(&manager, &session).await;
     assert!(matches!(
-        manager.command(session.id, pair).await,
+        manager.command(session.id, Command::Relink).await,
         Err(CommandError::NotNow(_))
     ));
     world.stop([manager]).await;

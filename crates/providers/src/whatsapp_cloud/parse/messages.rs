@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use wasel_domain::event::{
-    Edit, InboundMessage, Party, ProviderEvent, Reaction, Revoke, SamePerson,
+    Actor, Edit, InboundMessage, Party, ProviderEvent, Reaction, Revoke, SamePerson,
 };
 use wasel_domain::{MessageContent, MessageKind};
 
@@ -50,8 +50,8 @@ pub(super) fn read(message: &Object<'_>, customer: Party, author: Author, out: &
     let at = message.time("timestamp");
     let event = match &*kind {
         "reaction" => reaction(message, &id, &customer, author, at),
-        "edit" => edit(message, at),
-        "revoke" => revoke(message, at),
+        "edit" => edit(message, actor(author, &customer), at),
+        "revoke" => revoke(message, actor(author, &customer), at),
         _ => None,
     };
     let event = event.unwrap_or_else(|| {
@@ -87,6 +87,7 @@ fn with_content(
         forwarded: is_set("forwarded") || is_set("frequently_forwarded"),
         referral: message.value("referral"),
         group_id: message.string("group_id"),
+        from_history: false,
     }
 }
 
@@ -109,21 +110,30 @@ fn reaction(
     }))
 }
 
-fn edit(message: &Object<'_>, at: DateTime<Utc>) -> Option<ProviderEvent> {
+fn actor(author: Author, customer: &Party) -> Actor {
+    match author {
+        Author::Customer => Actor::Customer(customer.clone()),
+        Author::Business => Actor::Us,
+    }
+}
+
+fn edit(message: &Object<'_>, by: Actor, at: DateTime<Utc>) -> Option<ProviderEvent> {
     let edit = message.object("edit")?;
     let edited = edit.object("message")?;
     let kind = edited.text("type")?;
     Some(ProviderEvent::Edit(Edit {
         target_message_id: edit.string("original_message_id")?,
+        by,
         content: content::read(&edited, &kind)?,
         at,
     }))
 }
 
-fn revoke(message: &Object<'_>, at: DateTime<Utc>) -> Option<ProviderEvent> {
+fn revoke(message: &Object<'_>, by: Actor, at: DateTime<Utc>) -> Option<ProviderEvent> {
     let revoke = message.object("revoke")?;
     Some(ProviderEvent::Revoke(Revoke {
         target_message_id: revoke.string("original_message_id")?,
+        by,
         at,
     }))
 }

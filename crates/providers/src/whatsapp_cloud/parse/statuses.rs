@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use wasel_domain::event::{ProviderError, ProviderEvent, Revoke, StatusEvent};
+use wasel_domain::event::{Actor, ProviderError, ProviderEvent, Revoke, StatusEvent};
 use wasel_domain::{AttemptId, MessageStatus};
 
 use super::Sink;
@@ -38,6 +38,7 @@ pub(super) fn read(raw: &RawValue, out: &mut Sink<'_>) {
         "deleted" => {
             return out.push(ProviderEvent::Revoke(Revoke {
                 target_message_id: id,
+                by: Actor::Us,
                 at,
             }));
         }

@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 use wasel_db::messages::{self, Message};
+use wasel_db::sessions;
 use wasel_domain::content::{MediaSource, OutboundMedia};
 use wasel_domain::{Category, MessageId, MessageStatus, OutboundContent};
 use wasel_providers::ChannelKind;
@@ -306,7 +307,7 @@ async fn whatsapp_channel(
         .find(|channel| {
             matches!(
                 channel.kind,
-                ChannelKind::WhatsappCloud | ChannelKind::TwilioWhatsapp
+                ChannelKind::WhatsappCloud | ChannelKind::TwilioWhatsapp | ChannelKind::WhatsappWeb
             )
         })
         .map(ChannelHandle)
@@ -347,12 +348,14 @@ async fn wait_for_provider(
 #[utoipa::path(get, path = "/api/health", tag = "operators", security(()),
     responses((status = 200, description = "`{success, status, active_sessions, uptime}`"), (status = 503)))]
 async fn health(State(state): State<AppState>) -> Result<Json<Value>, DocumentError> {
-    state.db.ping().await?;
+    let mut tx = state.db.system().await?;
+    let connected = sessions::count_connected(&mut tx).await?;
+    tx.commit().await?;
     Ok(Json(json!({
         "success": true,
         "status": "healthy",
         // Linked phones; WhatsApp Cloud and Twilio need no session.
-        "active_sessions": 0,
+        "active_sessions": connected,
         "uptime": state.started_at.elapsed().as_secs(),
     })))
 }

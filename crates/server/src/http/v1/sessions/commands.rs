@@ -48,8 +48,8 @@ impl Recipient {
 pub enum Command {
     /// Unlinks the phone for good.
     LogOut,
-    /// A pairing code for this phone (E.164) instead of a QR code.
-    PairWithPhone { phone: String },
+    /// Begins linking anew, in the way its row says by now.
+    Relink,
     /// What the browser's authenticator said.
     PasskeyResponse { assertion: Value },
     /// The person has compared the codes.
@@ -73,9 +73,7 @@ impl Command {
     pub fn to_json(&self) -> Value {
         match self {
             Self::LogOut => json!({ "command": "log_out" }),
-            Self::PairWithPhone { phone } => {
-                json!({ "command": "pair_with_phone", "phone": phone })
-            }
+            Self::Relink => json!({ "command": "relink" }),
             Self::PasskeyResponse { assertion } => {
                 json!({ "command": "passkey_response", "assertion": assertion })
             }
@@ -192,9 +190,7 @@ mod tests {
         ];
         let commands = [
             Command::LogOut,
-            Command::PairWithPhone {
-                phone: "+201012345678".to_owned(),
-            },
+            Command::Relink,
             Command::PasskeyResponse {
                 assertion: json!({ "id": "x" }),
             },

@@ -95,21 +95,18 @@ pub async fn link(
     tx.commit().await?;
     state.signals.commits.changes.notify_one();
     state.phones.wake();
-    let code_is_there = shows_code(&session, phone) && session.pair_with_phone.as_deref() == phone;
     let under_way = runs && session.should_run && session.linked_at.is_none();
-    if let (true, false, Some(phone)) = (under_way, code_is_there, phone) {
-        // It runs without knowing of the phone.
-        let command = Command::PairWithPhone {
-            phone: phone.to_owned(),
-        };
-        commands::ask(state, org, id, &command, ANSWER_WAIT).await?;
+    if under_way && session.pair_with_phone.as_deref() != phone {
+        // It is being linked in another way.
+        commands::ask(state, org, id, &Command::Relink, ANSWER_WAIT).await?;
     }
     wait_for_code(state, org, id, phone).await
 }
 
 /// A code that is good for a while, of the kind asked for.
 fn shows_code(session: &LinkedPhone, phone: Option<&str>) -> bool {
-    let valid = session.qr_expires_at.is_some_and(|at| at > Utc::now());
+    let valid =
+        session.status == "qr_pending" && session.qr_expires_at.is_some_and(|at| at > Utc::now());
     let code = match phone {
         Some(_) => &session.pairing_code,
         None => &session.qr_code,

@@ -356,7 +356,7 @@ pub(crate) fn no_qr_code(session: &LinkedPhone) -> ApiError {
 pub(crate) fn valid_qr(session: &LinkedPhone) -> Option<(&str, DateTime<Utc>)> {
     let code = session.qr_code.as_deref()?;
     let expires_at = session.qr_expires_at.filter(|at| *at > Utc::now())?;
-    (session.status != "connected").then_some((code, expires_at))
+    (session.status == "qr_pending").then_some((code, expires_at))
 }
 
 /// The QR code to scan, as JSON; with `Accept: image/png` as a picture.
