@@ -221,3 +221,27 @@ describe('the page', () => {
     assert.ok((await stat(target)).size > 10_000, 'there is something on it');
   });
 });
+
+test('a phone is linked on the page: the code is shown, the simulated phone scans it, and it is connected', async () => {
+  await visit();
+  await page.locator('#linked-open').click();
+  await page.locator('#linked-start').click();
+  await page.locator('#linked-qr:not([hidden])').waitFor();
+  await page.locator('#linked-scan').click();
+  await page.locator('#linked-state[data-status=connected]').waitFor();
+  assert.equal(await page.locator('#linked-qr').isVisible(), false);
+  // A customer of that phone writes, is seen in the inbox and gets an answer, end to end encrypted.
+  const [business] = await call('GET', `${simulator}/whatsapp-web/phones`);
+  const customer = '+201119876543';
+  await call('POST', `${simulator}/whatsapp-web/phones`, { body: { number: customer, name: 'سلمى فؤاد' } });
+  await call('POST', `${simulator}/whatsapp-web/send`, { body: { from: customer, to: business.number, text: 'أين طلبي؟' } });
+  await page.locator('#linked-close').click();
+  await open('سلمى فؤاد');
+  await messageOf('أين طلبي؟').waitFor();
+  await page.getByTestId('composer').fill('في الطريق إليك');
+  await page.keyboard.press('Enter');
+  const sent = messageOf('في الطريق إليك');
+  await sent.waitFor();
+  await sent.and(page.locator('[data-status=delivered]')).waitFor();
+  assert.deepEqual(complaints, []);
+});

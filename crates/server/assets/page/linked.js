@@ -16,7 +16,12 @@ const valid = (row) => row?.qr_expires_at && new Date(row.qr_expires_at) > Date.
 
 export async function loadSessions() {
   const { data } = await get('/v1/sessions');
-  for (const row of data) sessions.set(row.id, { ...sessions.get(row.id), ...row });
+  for (const row of data) {
+    const known = sessions.get(row.id);
+    // A picture of an older code is of no use.
+    const picture = known?.qr_expires_at === row.qr_expires_at ? known?.qr_code : null;
+    sessions.set(row.id, { ...known, ...row, qr_code: picture });
+  }
   const row = current();
   if (row?.status === 'qr_pending' && !row.qr_code && !row.pairing_code) {
     // The list leaves the pictures out; the change feed brings them from now on. It may have run out just now.

@@ -20,7 +20,7 @@ pub async fn run(args: Args) -> Result<()> {
         .with_context(|| format!("cannot listen on {}", args.listen))?;
     print(&format!("META_GRAPH_BASE={}", simulator.meta_base()));
     print(&format!("TWILIO_API_BASE={}", simulator.twilio_base()));
-    #[cfg(feature = "linked-phones")]
+    #[cfg(feature = "simulated-phones")]
     print(&format!(
         "WHATSAPP_WEB_URL={}",
         simulator.whatsapp_web_url()

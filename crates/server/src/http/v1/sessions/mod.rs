@@ -80,7 +80,7 @@ pub struct SessionView {
     /// The phone shows the same code; compare, then `POST …/passkey/confirm`.
     pub passkey_code: Option<String>,
     /// Why it does not run until somebody does something: `not_linked`, `replaced`, `banned`, `outdated`, `refused`,
-    /// `lost`, `state`.
+    /// `lost`, `state`, `logged_out`.
     pub stop_reason: Option<String>,
     /// What is wrong, in words.
     pub connection_error: Option<String>,
