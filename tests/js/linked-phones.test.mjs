@@ -26,6 +26,9 @@ before(async () => {
 });
 after(() => world?.stop());
 
+// The client's Signal library prints sessions, keys and all.
+console.info = () => {};
+
 const whatsapp = (method, path, body) => world.simulator.control(method, `/whatsapp-web${path}`, body);
 const api = (method, path, body) => world.server.call(method, path, { token: a.token, body });
 const messagesOf = async (number) => whatsapp('GET', `/messages?phone=${encodeURIComponent(number)}`);

@@ -138,11 +138,7 @@ fn start_logging(config: &Config) -> Result<()> {
 
 /// Whatever the filter says: the protocol of linked phones logs keys and numbers of people.
 fn may_be_logged(metadata: &tracing::Metadata<'_>) -> bool {
-    #[cfg(feature = "linked-phones")]
-    let private = wasel_sessions::is_protocol_log(metadata.target());
-    #[cfg(not(feature = "linked-phones"))]
-    let private = false;
-    !private
+    !crate::linked_phones::is_protocol_log(metadata.target())
 }
 
 /// Runs a command on the database, beside a running server or without one.

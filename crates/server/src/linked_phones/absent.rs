@@ -9,7 +9,13 @@ use crate::state::AppState;
 
 /// None.
 #[derive(Clone, Default)]
-pub struct Phones;
+pub struct Phones(());
+
+/// There are no such libraries.
+#[must_use]
+pub fn is_protocol_log(_target: &str) -> bool {
+    false
+}
 
 impl Phones {
     /// Nothing to open their channels with.

@@ -30,4 +30,4 @@ pub mod qr;
 #[cfg(feature = "linked-phones")]
 mod send;
 
-pub use phones::Phones;
+pub use phones::{Phones, is_protocol_log};

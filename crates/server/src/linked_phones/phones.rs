@@ -20,6 +20,12 @@ use crate::state::AppState;
 #[derive(Clone, Default)]
 pub struct Phones(Arc<OnceLock<Started>>);
 
+/// Whether a log record of this target comes from the protocol's libraries.
+#[must_use]
+pub fn is_protocol_log(target: &str) -> bool {
+    wasel_sessions::is_protocol_log(target)
+}
+
 pub(super) struct Started {
     pub manager: Manager,
     pub state: AppState,
