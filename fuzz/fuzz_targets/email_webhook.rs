@@ -8,6 +8,7 @@ use chrono::DateTime;
 use http::{HeaderMap, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
+use wasel_domain::ChannelId;
 use wasel_providers::email::Email;
 use wasel_providers::{ChannelKind, OpenChannel, Provider, ProviderConfig, WebhookRequest};
 
@@ -16,6 +17,7 @@ static PROVIDER: LazyLock<Email> = LazyLock::new(|| Email::new(ProviderConfig::d
 static CHANNEL: LazyLock<Arc<dyn OpenChannel>> = LazyLock::new(|| {
     PROVIDER
         .open(
+            ChannelId::generate(),
             ChannelKind::Email,
             &json!({"from": "shop@example.com"}),
             &json!({"webhook_secret": "secret"}),

@@ -8,6 +8,7 @@ use chrono::DateTime;
 use http::{HeaderMap, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
+use wasel_domain::ChannelId;
 use wasel_providers::{ChannelKind, ProviderConfig, Providers, WebhookRequest};
 
 fuzz_target!(|data: &[u8]| {
@@ -18,10 +19,11 @@ fuzz_target!(|data: &[u8]| {
     let as_query = format!("https://x.example/?{}", String::from_utf8_lossy(body));
     let body = Bytes::copy_from_slice(body);
 
-    let providers = Providers::new(ProviderConfig::default());
+    let providers = Providers::new(ProviderConfig::default(), None);
     let provider = providers.of(ChannelKind::TwilioWhatsapp);
     let channel = provider
         .open(
+            ChannelId::generate(),
             ChannelKind::TwilioWhatsapp,
             &json!({"account_sid": "AC1", "from": "+12025550100"}),
             &json!({"auth_token": "token"}),

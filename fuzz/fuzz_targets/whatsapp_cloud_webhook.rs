@@ -8,6 +8,7 @@ use chrono::DateTime;
 use http::{HeaderMap, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
+use wasel_domain::ChannelId;
 use wasel_providers::whatsapp_cloud::WhatsappCloud;
 use wasel_providers::{ChannelKind, OpenChannel, Provider, ProviderConfig, WebhookRequest};
 
@@ -18,7 +19,12 @@ static CHANNEL: LazyLock<Arc<dyn OpenChannel>> = LazyLock::new(|| {
     let settings = json!({"waba_id": "1", "phone_number_id": "2"});
     let secrets = json!({"access_token": "token", "app_secret": "secret"});
     PROVIDER
-        .open(ChannelKind::WhatsappCloud, &settings, &secrets)
+        .open(
+            ChannelId::generate(),
+            ChannelKind::WhatsappCloud,
+            &settings,
+            &secrets,
+        )
         .expect("these settings make a channel")
 });
 
