@@ -98,7 +98,7 @@ impl Desk {
     async fn claimed(&self, messages: &[Uuid]) -> Vec<Claimed> {
         sqlx::query_as(
             "SELECT o.org_id, o.message_id, o.channel_id, o.conversation_id, m.contact_id, gen_random_uuid() AS attempt_id,
-                 1 AS attempts, m.category, o.priority, o.at_most_once, m.content, m.quoted_message_id, m.created_at,
+                 1 AS attempts, m.category, o.at_most_once, m.content, m.quoted_message_id, NULL::text AS group_id,
                  now() AS claimed_at, o.hold_reason AS held_for
              FROM unnest($1::uuid[]) WITH ORDINALITY AS asked(id, place)
              JOIN outbox o ON o.message_id = asked.id JOIN messages m ON m.org_id = o.org_id AND m.id = o.message_id
