@@ -84,7 +84,7 @@ async fn play(owner: &PgPool) {
                 json!({ "ok": null }),
             ),
             "relink" => (
-                "qr_code = NULL, pairing_code = CASE WHEN pair_with_phone IS NOT NULL THEN 'WXYZ5678' END, status = 'qr_pending',
+                "qr_code = NULL, pairing_code = CASE WHEN pair_with_phone IS NOT NULL THEN 'ABCD1234' END, status = 'qr_pending',
                  qr_expires_at = now() + interval '1 minute'",
                 json!({ "ok": null }),
             ),
@@ -248,9 +248,9 @@ async fn a_phone_number_gives_a_pairing_code_also_while_a_qr_code_is_shown() {
     init(&app, &b, json!({ "org_id": b.id })).await.expect(200);
     let body = json!({ "org_id": b.id, "phone_number": "+201001234568" });
     let answer = init(&app, &b, body.clone()).await.expect(200);
-    assert_eq!(answer["pairing_code"], "WXYZ5678");
+    assert_eq!(answer["pairing_code"], "ABCD1234");
     let answer = init(&app, &b, body).await.expect(200);
-    assert_eq!(answer["pairing_code"], "WXYZ5678");
+    assert_eq!(answer["pairing_code"], "ABCD1234");
     assert_eq!(
         asked(&app).await,
         [json!({ "command": "relink" })],
