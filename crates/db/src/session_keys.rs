@@ -12,7 +12,7 @@ use wasel_domain::OrgId;
 
 use crate::seal::KeyId;
 use crate::tx::on_a_live_connection;
-use crate::{Db, Error, Result, SystemTx};
+use crate::{Db, Error, Result, SystemTx, sessions};
 
 /// The right to write one session's rows: the fencing token of its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,13 +274,7 @@ pub async fn lock_not_sealed_by(
     after: &(i16, Vec<u8>),
     limit: i64,
 ) -> Result<Vec<StoredRow>> {
-    sqlx::query(
-        "SELECT FROM whatsapp_session_leases WHERE org_id = $1 AND session_id = $2 FOR UPDATE",
-    )
-    .bind(org.0)
-    .bind(session_id)
-    .execute(&mut **tx)
-    .await?;
+    sessions::lock_lease(tx, org.0, session_id).await?;
     Ok(sqlx::query_as(
         "SELECT kind, key, sealed, touched FROM whatsapp_session_keys
          WHERE org_id = $1 AND session_id = $2 AND (kind, key) > ($3, $4) AND substring(sealed FOR 4) <> $5

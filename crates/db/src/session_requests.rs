@@ -10,7 +10,7 @@ use uuid::Uuid;
 use wasel_domain::{ChannelId, OrgId};
 
 use crate::channels;
-use crate::{Result, SystemTx};
+use crate::{Result, SystemTx, sessions};
 
 /// `channels.kind` of linked phones.
 pub const CHANNEL_KIND: &str = "whatsapp_web";
@@ -255,13 +255,7 @@ pub async fn request_stop(tx: &mut SystemTx, org: OrgId, id: Uuid) -> Result<boo
 /// Removes the session with its sealed state; its channel is blocked for `reason`. `false` if there is no such session.
 pub async fn delete(tx: &mut SystemTx, org: OrgId, id: Uuid, reason: &str) -> Result<bool> {
     // In the order in which the session's own writes lock.
-    sqlx::query(
-        "SELECT FROM whatsapp_session_leases WHERE org_id = $1 AND session_id = $2 FOR UPDATE",
-    )
-    .bind(org.0)
-    .bind(id)
-    .execute(&mut **tx)
-    .await?;
+    sessions::lock_lease(tx, org.0, id).await?;
     let channel: Option<Option<Uuid>> = sqlx::query_scalar(
         "DELETE FROM whatsapp_sessions WHERE org_id = $1 AND id = $2 RETURNING channel_id",
     )

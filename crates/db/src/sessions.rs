@@ -78,8 +78,7 @@ pub async fn renew(tx: &mut SystemTx, leases: &[Lease], ttl: Duration) -> Result
              WHERE l.org_id = w.org_id AND l.session_id = w.session_id AND l.token = w.token
                AND l.expires_at > clock_timestamp()
              RETURNING l.org_id, l.session_id, l.token
-         )
-         , switched_off AS (
+         ), switched_off AS (
              UPDATE whatsapp_sessions s SET status = 'disconnected', qr_code = NULL, qr_expires_at = NULL,
                  pairing_code = NULL, passkey_request = NULL, passkey_code = NULL, last_disconnected_at = now()
              FROM renewed r WHERE s.org_id = r.org_id AND s.id = r.session_id AND NOT (s.enabled AND s.should_run)
@@ -142,6 +141,19 @@ pub async fn is_newest(connection: &mut PgConnection, lease: &Lease) -> Result<b
     .fetch_optional(connection)
     .await?;
     Ok(found.is_some())
+}
+
+/// Holds up whoever writes under the session's lease until the transaction ends: the first lock of everything that
+/// changes a session from outside.
+pub async fn lock_lease(tx: &mut SystemTx, org: Uuid, session: Uuid) -> Result<()> {
+    sqlx::query(
+        "SELECT FROM whatsapp_session_leases WHERE org_id = $1 AND session_id = $2 FOR UPDATE",
+    )
+    .bind(org)
+    .bind(session)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Ends the lease for good: whatever is still being written under it is refused from now on. `false` if it was not the

@@ -129,43 +129,44 @@ pub(crate) fn router() -> Router<World> {
 }
 
 /// An error as the control API shows it.
-pub(crate) enum Refusal {
-    World(WorldError),
-    Body(JsonRejection),
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
 }
 
 impl From<WorldError> for Refusal {
     fn from(error: WorldError) -> Self {
-        Self::World(error)
+        let (status, code) = match error {
+            WorldError::UnknownLine => (StatusCode::NOT_FOUND, "unknown_line"),
+            WorldError::UnknownMessage => (StatusCode::NOT_FOUND, "unknown_message"),
+            WorldError::UnknownTemplate => (StatusCode::NOT_FOUND, "unknown_template"),
+            WorldError::NotPossible(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not_possible"),
+            WorldError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+            WorldError::WebhookFailed(_) => (StatusCode::BAD_GATEWAY, "webhook_failed"),
+        };
+        Self {
+            status,
+            code,
+            message: error.to_string(),
+        }
     }
 }
 
 impl From<JsonRejection> for Refusal {
     fn from(error: JsonRejection) -> Self {
-        Self::Body(error)
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: "invalid",
+            message: error.body_text(),
+        }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let (status, code, message) = match self {
-            Self::Body(error) => (StatusCode::BAD_REQUEST, "invalid", error.body_text()),
-            Self::World(error) => {
-                let (status, code) = match error {
-                    WorldError::UnknownLine => (StatusCode::NOT_FOUND, "unknown_line"),
-                    WorldError::UnknownMessage => (StatusCode::NOT_FOUND, "unknown_message"),
-                    WorldError::UnknownTemplate => (StatusCode::NOT_FOUND, "unknown_template"),
-                    WorldError::NotPossible(_) => {
-                        (StatusCode::UNPROCESSABLE_ENTITY, "not_possible")
-                    }
-                    WorldError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
-                    WorldError::WebhookFailed(_) => (StatusCode::BAD_GATEWAY, "webhook_failed"),
-                };
-                (status, code, error.to_string())
-            }
-        };
-        let body = json!({"error": {"code": code, "message": message}});
-        (status, Json(body)).into_response()
+        let body = json!({"error": {"code": self.code, "message": self.message}});
+        (self.status, Json(body)).into_response()
     }
 }
 

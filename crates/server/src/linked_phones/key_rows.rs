@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::{OnceCell, Semaphore};
+use wasel_db::Db;
 use wasel_db::seal::{RowSealer, SealError, Sealer};
 use wasel_db::session_keys::{self, Fence, StoredRow, WriteError};
-use wasel_db::{Db, Error};
 use wasel_sessions::{HostError, KeyRow, KeyRows, Lease};
+
+use super::host::host_error;
 
 /// How many statements all sessions together have under way: of the system's connections the other jobs keep some, and
 /// a thousand sessions that start at once wait here in turn instead of failing on the pool's patience.
@@ -67,7 +69,7 @@ impl SealedRows {
                 if let Some(unknown) =
                     session_keys::find_other_key(&self.vault.db, org, session, &known)
                         .await
-                        .map_err(away_or_broken)?
+                        .map_err(host_error)?
                 {
                     return Err(sealed_wrong(SealError::UnknownKey(unknown)));
                 }
@@ -122,7 +124,7 @@ impl KeyRows for SealedRows {
         let (org, session) = (self.fence.org_id, self.fence.session_id);
         let stored = session_keys::find(&self.vault.db, org, session, kind, &hashes)
             .await
-            .map_err(away_or_broken)?;
+            .map_err(host_error)?;
         Self::open(sealer, stored)
     }
 
@@ -132,7 +134,7 @@ impl KeyRows for SealedRows {
         let (org, session) = (self.fence.org_id, self.fence.session_id);
         let stored = session_keys::list(&self.vault.db, org, session, kind)
             .await
-            .map_err(away_or_broken)?;
+            .map_err(host_error)?;
         Self::open(sealer, stored)
     }
 
@@ -201,15 +203,7 @@ fn all_hashes(sealer: &RowSealer, kind: i16, keys: &[&[u8]]) -> Vec<Vec<u8>> {
 fn refused(error: WriteError) -> HostError {
     match error {
         WriteError::LeaseLost => HostError::LeaseLost,
-        WriteError::Database(error) => away_or_broken(error),
-    }
-}
-
-fn away_or_broken(error: Error) -> HostError {
-    if error.is_unavailable() || error.is_conflict() {
-        HostError::Unavailable
-    } else {
-        HostError::Broken(error.to_string())
+        WriteError::Database(error) => host_error(error),
     }
 }
 

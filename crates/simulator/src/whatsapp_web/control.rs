@@ -24,7 +24,7 @@
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Query, State, rejection::JsonRejection},
+    extract::{DefaultBodyLimit, Query, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -33,15 +33,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_http::cors::CorsLayer;
 
+use crate::control::{Done, Given, Refusal};
+
 use super::{
     NewWhatsappPhone, WhatsappDisruption, WhatsappFaults, WhatsappSend, WhatsappWeb,
     WhatsappWebError,
 };
 
 type Web = State<WhatsappWeb>;
-type Given<T> = Result<Json<T>, JsonRejection>;
 type Answer = Result<Json<Value>, Refusal>;
-type Done = Result<StatusCode, Refusal>;
 
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(web: WhatsappWeb) -> Router<S> {
     Router::new()
@@ -67,43 +67,21 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(web: WhatsappWeb) -> Rout
         .with_state(web)
 }
 
-enum Refusal {
-    Web(WhatsappWebError),
-    Body(JsonRejection),
-}
-
 impl From<WhatsappWebError> for Refusal {
     fn from(error: WhatsappWebError) -> Self {
-        Self::Web(error)
-    }
-}
-
-impl From<JsonRejection> for Refusal {
-    fn from(error: JsonRejection) -> Self {
-        Self::Body(error)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let (status, code, message) = match self {
-            Self::Body(error) => (StatusCode::BAD_REQUEST, "invalid", error.body_text()),
-            Self::Web(error) => {
-                let (status, code) = match error {
-                    WhatsappWebError::UnknownPhone => (StatusCode::NOT_FOUND, "unknown_phone"),
-                    WhatsappWebError::UnknownMessage => (StatusCode::NOT_FOUND, "unknown_message"),
-                    WhatsappWebError::UnknownGroup => (StatusCode::NOT_FOUND, "unknown_group"),
-                    WhatsappWebError::UnknownCode => (StatusCode::NOT_FOUND, "unknown_code"),
-                    WhatsappWebError::NotLinked(_) => {
-                        (StatusCode::UNPROCESSABLE_ENTITY, "not_linked")
-                    }
-                    WhatsappWebError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
-                };
-                (status, code, error.to_string())
-            }
+        let (status, code) = match error {
+            WhatsappWebError::UnknownPhone => (StatusCode::NOT_FOUND, "unknown_phone"),
+            WhatsappWebError::UnknownMessage => (StatusCode::NOT_FOUND, "unknown_message"),
+            WhatsappWebError::UnknownGroup => (StatusCode::NOT_FOUND, "unknown_group"),
+            WhatsappWebError::UnknownCode => (StatusCode::NOT_FOUND, "unknown_code"),
+            WhatsappWebError::NotLinked(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not_linked"),
+            WhatsappWebError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
         };
-        let body = json!({"error": {"code": code, "message": message}});
-        (status, Json(body)).into_response()
+        Self {
+            status,
+            code,
+            message: error.to_string(),
+        }
     }
 }
 

@@ -131,6 +131,11 @@ impl Hub {
         ids: &[String],
         tick: WhatsappTick,
     ) {
+        let kind = if tick == WhatsappTick::Read {
+            "read"
+        } else {
+            ""
+        };
         let phone = {
             let mut state = self.lock();
             let Some(own) = state.accounts.get(reader) else {
@@ -143,22 +148,8 @@ impl Hub {
             let devices: Vec<u16> = account.companions.keys().copied().collect();
             for device in devices {
                 for id in ids {
-                    let mut receipt = NodeBuilder::new("receipt")
-                        .attr("id", id.as_str())
-                        .attr("t", Utc::now().timestamp());
-                    receipt = match group {
-                        Some(group) => receipt
-                            .attr("from", group.parse::<Jid>().unwrap_or_default())
-                            .attr("participant", lid.clone())
-                            .attr("participant_pn", number.clone()),
-                        None => receipt
-                            .attr("from", lid.clone())
-                            .attr("sender_pn", number.clone()),
-                    };
-                    if tick == WhatsappTick::Read {
-                        receipt = receipt.attr("type", "read");
-                    }
-                    account.deliver(device, "receipt", receipt.build());
+                    let receipt = receipt_node(id, group, &lid, &number, kind);
+                    account.deliver(device, "receipt", receipt);
                 }
             }
             Arc::clone(&account.phone)
@@ -261,22 +252,8 @@ impl Hub {
             let devices: Vec<u16> = account.companions.keys().copied().collect();
             for device in devices {
                 for id in ids {
-                    let mut receipt = NodeBuilder::new("receipt")
-                        .attr("id", id.as_str())
-                        .attr("t", Utc::now().timestamp());
-                    receipt = match group {
-                        Some(group) => receipt
-                            .attr("from", group.parse::<Jid>().unwrap_or_default())
-                            .attr("participant", lid.clone())
-                            .attr("participant_pn", number.clone()),
-                        None => receipt
-                            .attr("from", lid.clone())
-                            .attr("sender_pn", number.clone()),
-                    };
-                    if !kind.is_empty() {
-                        receipt = receipt.attr("type", kind);
-                    }
-                    account.deliver(device, "receipt", receipt.build());
+                    let receipt = receipt_node(id, group, &lid, &number, kind);
+                    account.deliver(device, "receipt", receipt);
                 }
             }
             (Arc::clone(&account.phone), own_phone)
@@ -348,4 +325,24 @@ impl Hub {
             own.mention(me.device, stanza.build());
         }
     }
+}
+
+/// What a reader says of one message: a delivery where `kind` is empty.
+fn receipt_node(id: &str, group: Option<&str>, lid: &Jid, number: &Jid, kind: &str) -> Node {
+    let mut receipt = NodeBuilder::new("receipt")
+        .attr("id", id)
+        .attr("t", Utc::now().timestamp());
+    receipt = match group {
+        Some(group) => receipt
+            .attr("from", group.parse::<Jid>().unwrap_or_default())
+            .attr("participant", lid.clone())
+            .attr("participant_pn", number.clone()),
+        None => receipt
+            .attr("from", lid.clone())
+            .attr("sender_pn", number.clone()),
+    };
+    if !kind.is_empty() {
+        receipt = receipt.attr("type", kind);
+    }
+    receipt.build()
 }
