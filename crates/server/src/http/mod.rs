@@ -10,6 +10,8 @@ pub mod openapi;
 pub mod operators;
 pub mod page;
 pub mod realtime;
+pub mod rest_v1;
 pub mod router;
+pub mod storage_v1;
 pub mod v1;
 pub mod webhooks;
