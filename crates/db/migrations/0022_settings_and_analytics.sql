@@ -28,6 +28,7 @@ $$;
 -- Spelt out, not by the function: so Postgres itself carries writes to it through to the table.
 CREATE OR REPLACE VIEW whatsapp_settings WITH (security_invoker = true) AS
     SELECT id, org_id, key, value, description, updated_by, created_at, updated_at FROM settings;
+REVOKE ALL ON whatsapp_settings FROM anon, authenticated;
 GRANT SELECT, INSERT, UPDATE, DELETE ON whatsapp_settings TO authenticated, service_role;
 
 -- How the messages of a day fared, by channel and template. A message that was read counts as sent and delivered too. The
@@ -73,6 +74,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 CREATE OR REPLACE VIEW whatsapp_analytics WITH (security_invoker = true) AS
     SELECT v.* FROM analytics_daily a CROSS JOIN LATERAL wasel.whatsapp_analytics(a) v;
+REVOKE ALL ON whatsapp_analytics FROM anon, authenticated;
 GRANT SELECT ON whatsapp_analytics TO authenticated, service_role;
 
 -- `SELECT tablename FROM pg_publication_tables WHERE pubname = 'supabase_realtime'` is how Supabase's users ask what

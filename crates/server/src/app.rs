@@ -185,9 +185,9 @@ fn tokens(config: &mut Config, public_url: &str, news: &mut Vec<String>) -> Resu
     let settings = |config: &Config| -> Result<TokenSettings> {
         Ok(TokenSettings {
             jwt_secret: secret.clone(),
-            jwks: match &config.auth.jwks_url {
+            jwks: match config.auth.public_keys_url() {
                 Some(url) => Some(Jwks::new(
-                    url.as_str().parse().context("JWKS_URL")?,
+                    url.parse().context("JWKS_URL")?,
                     http_client(config, config.providers.request_timeout)?,
                 )),
                 None => None,

@@ -29,6 +29,7 @@ mod scheduled;
 #[cfg(feature = "linked-phones")]
 mod session_keys;
 mod sessions;
+mod supabase_project;
 mod templates;
 mod tenancy;
 mod written_names;
