@@ -16,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::error::{ApiError, DocumentError};
 use super::{
     auth_v1, compat, limits, middleware, openapi, operators, page, realtime, rest_v1, storage_v1,
-    v1, webhooks,
+    supabase_project, v1, webhooks,
 };
 use crate::state::AppState;
 
