@@ -9,5 +9,6 @@ pub mod listen_queue;
 pub mod process_queue;
 pub mod reconcile;
 pub mod run_automations;
+pub mod send_mail;
 pub mod send_message;
 pub mod send_scheduled;
