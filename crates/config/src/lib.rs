@@ -94,6 +94,9 @@ impl Config {
             warnings
                 .push("PUBLIC_URL is not https: providers call https addresses only".to_owned());
         }
+        if self.providers.mail_from.is_some() && self.providers.smtp_url.is_none() {
+            warnings.push("MAIL_FROM has no effect without SMTP_URL".to_owned());
+        }
         warnings
     }
 }

@@ -28,6 +28,8 @@ pub struct Providers {
     #[serde(with = "optional")]
     pub smtp_url: Option<Secret>,
     #[serde(with = "optional")]
+    pub mail_from: Option<String>,
+    #[serde(with = "optional")]
     pub email_webhook_secret: Option<Secret>,
     #[serde(with = "crate::values::duration::positive")]
     pub connect_timeout: Duration,

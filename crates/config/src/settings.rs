@@ -43,6 +43,7 @@ const NAMED: &[(&str, &str)] = &[
     ("providers.twilio_api_base", "TWILIO_API_BASE"),
     ("providers.whatsapp_web_url", "WHATSAPP_WEB_URL"),
     ("providers.smtp_url", "SMTP_URL"),
+    ("providers.mail_from", "MAIL_FROM"),
     ("providers.email_webhook_secret", "EMAIL_WEBHOOK_SECRET"),
     ("outbox.retry_base", "OUTBOX_RETRY_BASE"),
     ("outbox.reconcile_wait", "OUTBOX_RECONCILE_WAIT"),

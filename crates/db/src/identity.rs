@@ -5,7 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 use sqlx::FromRow;
+use sqlx::types::Json;
 use uuid::Uuid;
 use wasel_domain::{OrgId, UserId};
 
@@ -30,6 +32,15 @@ pub struct User {
     pub password_hash: PasswordHash,
     pub full_name: Option<String>,
     pub phone: Option<String>,
+    /// What the person says about themselves, beside name and language.
+    pub user_metadata: Json<Map<String, Value>>,
+    /// BCP 47; `None`: their organization's.
+    pub locale: Option<String>,
+    /// `None`: nobody has shown yet that they read mail at this address.
+    pub email_confirmed_at: Option<DateTime<Utc>>,
+    /// Asked for and not confirmed yet.
+    pub new_email: Option<String>,
+    pub email_change_sent_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub last_sign_in_at: Option<DateTime<Utc>>,
@@ -122,6 +133,71 @@ pub async fn update_password(tx: &mut SystemTx, id: UserId, hash: &PasswordHash)
             .execute(&mut **tx)
             .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Name, language and the rest of what a person says about themselves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AboutUser {
+    pub full_name: Option<String>,
+    pub locale: Option<String>,
+    pub user_metadata: Map<String, Value>,
+}
+
+/// Sets all of [`AboutUser`]. Text in it must be free of NUL characters, which Postgres refuses.
+pub async fn update_about(tx: &mut SystemTx, id: UserId, about: &AboutUser) -> Result<()> {
+    sqlx::query(
+        "UPDATE wasel.users SET full_name = $2, locale = $3, user_metadata = $4, updated_at = now() WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(&about.full_name)
+    .bind(&about.locale)
+    .bind(Json(&about.user_metadata))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Notes whether the person is known to read mail at their address.
+pub async fn update_email_confirmed(
+    tx: &mut SystemTx,
+    id: UserId,
+    is_confirmed: bool,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE wasel.users SET email_confirmed_at = CASE WHEN $2 THEN coalesce(email_confirmed_at, now()) END
+         WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(is_confirmed)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Notes the address a person wants to have instead; it is not theirs until [`update_email`].
+pub async fn update_new_email(tx: &mut SystemTx, id: UserId, new_email: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE wasel.users SET new_email = $2, email_change_sent_at = now(), updated_at = now() WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(new_email)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Gives a person the address they asked for and have confirmed. `None` when they no longer ask for it. One in use is
+/// [`crate::Error::Constraint`] `users_email`.
+pub async fn update_email(tx: &mut SystemTx, id: UserId, email: &str) -> Result<Option<User>> {
+    Ok(sqlx::query_as(
+        "UPDATE wasel.users SET email = new_email, new_email = NULL, email_change_sent_at = NULL,
+             email_confirmed_at = now(), updated_at = now()
+         WHERE id = $1 AND new_email = $2 RETURNING *",
+    )
+    .bind(id.0)
+    .bind(email)
+    .fetch_optional(&mut **tx)
+    .await?)
 }
 
 /// Notes a sign-in and returns the user as it now is; `None` when it has been deleted meanwhile.

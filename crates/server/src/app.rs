@@ -20,7 +20,9 @@ use wasel_db::{Db, PoolSizes};
 use wasel_providers::{ProviderConfig, Providers};
 use wasel_realtime::{Hub, Limits};
 
-use crate::auth::{ApiKeyRole, AuthContext, Jwks, Lifetimes, TokenSettings, Tokens};
+use crate::auth::{
+    ApiKeyRole, AuthContext, Jwks, Lifetimes, Mailer, Site, TokenSettings, Tokens,
+};
 use crate::http;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
@@ -35,6 +37,7 @@ use crate::jobs::process_queue::ProcessQueue;
 use crate::jobs::reconcile::Reconcile;
 use crate::jobs::refresh_analytics::RefreshAnalytics;
 use crate::jobs::run_automations::RunAutomations;
+use crate::jobs::send_mail::SendMail;
 use crate::jobs::send_message::SendMessage;
 use crate::jobs::send_scheduled::SendScheduled;
 use crate::linked_phones::Phones;
@@ -313,6 +316,11 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
             shutdown.clone(),
         ),
         wasel_jobs::spawn(CheckMessages(state.clone()), unprompted(), shutdown.clone()),
+        wasel_jobs::spawn(
+            SendMail(state.auth.mailer.clone()),
+            state.auth.mailer.wake(),
+            shutdown.clone(),
+        ),
         wasel_jobs::spawn(Housekeeping(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(
             RefreshAnalytics(state.clone()),
@@ -361,20 +369,35 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
     } = foundation;
     let registry = Arc::new(Registry::new(db.clone(), providers.clone(), sealer.clone()));
     registry.reload().await?;
-    let auth = AuthContext::new(db.clone(), tokens).with_lifetimes(Lifetimes {
-        access_token: config.auth.access_token_ttl,
-        refresh_reuse_window: config.auth.refresh_reuse_window,
-    });
+    let http_client_of_providers = http_client(&config, config.providers.request_timeout)?;
+    let mailer = match &config.providers.mail_from {
+        // Without a server there is nobody to hand a mail to; the configuration's warnings say so.
+        Some(from) if config.providers.smtp_url.is_some() => Mailer::open(&providers, from, http_client_of_providers.clone())
+            .context("MAIL_FROM and SMTP_URL")?,
+        _ => Mailer::default(),
+    };
+    let site = Site::new(
+        public_url.parse().context("PUBLIC_URL")?,
+        &config.server.allowed_origins,
+    );
+    let auth = AuthContext::new(db.clone(), tokens)
+        .with_lifetimes(Lifetimes {
+            access_token: config.auth.access_token_ttl,
+            refresh_reuse_window: config.auth.refresh_reuse_window,
+        })
+        .with_mailer(mailer)
+        .with_site(site);
     let catalog = tail::read_catalog(&db).await?;
     let hub = Arc::new(Hub::new(
         Arc::new(SocketAuthorizer(auth.clone())),
         catalog,
         Limits::default(),
     ));
+    auth.tell(&hub);
     let signals = Signals::default();
     let (tail_job, tail) = Tail::new(db.clone(), hub.clone(), registry.clone());
     let state = AppState {
-        http: http_client(&config, config.providers.request_timeout)?,
+        http: http_client_of_providers,
         media_http: http_client(&config, config.providers.media_timeout)?,
         storage: MediaStorage::local(&config.database.data_dir.join("media"))?,
         limiter: ApiLimiter::new(config.limits.api_requests, config.limits.api_window),

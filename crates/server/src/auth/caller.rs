@@ -59,6 +59,17 @@ impl Role {
         }
     }
 
+    /// Whether somebody with this role may make others `role`: never more than they are themselves.
+    #[must_use]
+    pub fn may_give(self, role: Self) -> bool {
+        match (self.in_policies(), role) {
+            (_, Self::SuperAdmin | Self::Service) => false,
+            (Self::Owner, _) => true,
+            (Self::Admin, role) => role != Self::Owner,
+            _ => false,
+        }
+    }
+
     /// The same role in the words of the database's policies, which know the four of a tenant.
     fn in_policies(self) -> Self {
         match self {
@@ -185,6 +196,15 @@ impl AuthError {
         Self::about_org(StatusCode::FORBIDDEN, "not_a_member", message)
     }
 
+    /// Signed out, or the person is gone.
+    pub(crate) fn session_ended() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "token_invalid",
+            "The session of this token has ended: sign in again.",
+        )
+    }
+
     fn unauthenticated(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
     }
@@ -266,6 +286,10 @@ pub async fn resolve_token(
         user: claims.as_ref().map(|claims| claims.sub),
         requested,
         claimed: claims.as_ref().and_then(|claims| claims.org_id),
+        session: claims
+            .as_ref()
+            .filter(|claims| claims.is_ours)
+            .and_then(|claims| claims.session_id),
     };
     let standing = auth.standings.find(&auth.db, question).await?;
     Ok(Caller {

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use uuid::Uuid;
 use wasel_domain::{OrgId, UserId};
 
@@ -29,6 +30,8 @@ pub struct Claims {
     pub org_id: Option<OrgId>,
     pub email: Option<String>,
     pub session_id: Option<Uuid>,
+    /// This server issued it, so its session is one of ours and can end before the token does.
+    pub is_ours: bool,
 }
 
 /// Why a bearer token is refused.
@@ -53,6 +56,8 @@ pub enum TokenError {
 pub(crate) struct RawClaims {
     sub: Option<String>,
     role: Option<String>,
+    /// Not always a text; another issuer's is of no interest.
+    iss: Option<Value>,
     aud: Option<Audience>,
     /// Seconds since 1970; some issuers write fractions. The decoder has insisted on it.
     exp: Option<f64>,
@@ -80,8 +85,8 @@ fn object_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AppMe
 }
 
 impl RawClaims {
-    /// `by_secret`: signed with our own secret and not by an identity provider.
-    pub(crate) fn judge(self, by_secret: bool) -> Result<Verified, TokenError> {
+    /// `by_secret`: signed with our own secret and not by an identity provider. `issuer`: our name in tokens.
+    pub(crate) fn judge(self, by_secret: bool, issuer: &str) -> Result<Verified, TokenError> {
         let ours = |audience: &String| AUDIENCES.contains(&audience.as_str());
         match &self.aud {
             None => {}
@@ -90,7 +95,10 @@ impl RawClaims {
             Some(_) => return Err(TokenError::Malformed("it is meant for another audience")),
         }
         match self.role.as_deref() {
-            Some("authenticated") => self.user().map(Verified::User),
+            Some("authenticated") => {
+                let is_ours = by_secret && self.iss.as_ref().and_then(Value::as_str) == Some(issuer);
+                self.user(is_ours).map(Verified::User)
+            }
             Some("anon") => Ok(Verified::Anonymous),
             // A foreign identity provider vouches for people, not for the operator.
             Some("service_role") if by_secret => Ok(Verified::Service),
@@ -101,7 +109,7 @@ impl RawClaims {
         }
     }
 
-    fn user(self) -> Result<Claims, TokenError> {
+    fn user(self, is_ours: bool) -> Result<Claims, TokenError> {
         let sub = self
             .sub
             .as_deref()
@@ -128,6 +136,7 @@ impl RawClaims {
             org_id,
             email: self.email.filter(|email| !email.is_empty()),
             session_id,
+            is_ours,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
-use wasel_db::{Db, organizations, profiles};
+use wasel_db::{Db, identity, organizations, profiles};
 use wasel_domain::{OrgId, UserId};
 
 use super::caller::{AuthError, Role};
@@ -105,6 +105,8 @@ pub(crate) struct Question {
     pub user: Option<UserId>,
     pub requested: Option<OrgId>,
     pub claimed: Option<OrgId>,
+    /// The sign-in the token belongs to, where it is one of ours.
+    pub session: Option<Uuid>,
 }
 
 /// Looks standings up and remembers those that exist for a moment. Refusals are not remembered: a new member gets in
@@ -134,6 +136,12 @@ impl StandingCache {
         Ok(standing)
     }
 
+    /// Asks again about this person: they were signed out or have other rights now.
+    pub(crate) fn forget(&self, user: UserId) {
+        self.lock()
+            .retain(|question, _| question.user != Some(user));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Question, (Instant, Standing)>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -143,6 +151,12 @@ async fn look_up(db: &Db, question: Question) -> Result<Standing, AuthError> {
     let (mut tx, membership, belongs) = match (question.user, question.requested) {
         (Some(user), requested) => {
             let mut tx = db.system().await?;
+            if let Some(id) = question.session {
+                let session = identity::find_live_session(&mut tx, id).await?;
+                if session.is_none_or(|session| session.user_id != user.0) {
+                    return Err(AuthError::session_ended());
+                }
+            }
             let memberships = list(&mut tx, user).await?;
             let chosen = choose_org(&memberships, requested, question.claimed)?;
             let belongs = memberships

@@ -12,6 +12,11 @@ use wasel_db::identity::PasswordHash;
 /// of taking the machine.
 static TURNS: Semaphore = Semaphore::const_new(4);
 
+/// The shortest password somebody may choose, in characters: NIST SP 800-63B section 5.1.1.2.
+pub const MIN_CHARS: usize = 8;
+/// The longest, so that nobody has us hash a book.
+pub const MAX_CHARS: usize = 1000;
+
 /// Hashing failed: out of memory, or the thread that did it died.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
@@ -25,6 +30,11 @@ pub enum PasswordError {
 pub async fn hash(password: &str) -> Result<PasswordHash, PasswordError> {
     let password = password.to_owned();
     in_turn(move || hash_now(&password)).await?
+}
+
+/// A hash that no password anybody knows fits, for somebody who has yet to choose one.
+pub async fn hash_of_nothing() -> Result<PasswordHash, PasswordError> {
+    hash(&hex::encode(rand::random::<[u8; 32]>())).await
 }
 
 /// Whether the password fits. Without a hash (there is no such user) it does the same work and says no, so that the

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use ring::digest;
 use uuid::Uuid;
+use wasel_db::SystemTx;
 use wasel_db::identity::{self, Rotation, TokenHash, User};
 use wasel_domain::{OrgId, UserId};
 
@@ -58,27 +59,26 @@ pub async fn with_password(
     ip: ClientIp,
 ) -> Result<Grant, SignInError> {
     let email = email.trim();
-    let key = Key::new(email, ip);
-    if !auth.throttle.begin(&key, Instant::now()) {
-        return Err(SignInError::TooManyAttempts);
-    }
-    let user = match check_password(auth, email, password).await {
-        Ok(user) => user,
-        Err(error) => {
-            if !matches!(error, SignInError::InvalidCredentials) {
-                auth.throttle.refund(&key);
-            }
-            return Err(error);
-        }
-    };
-    auth.throttle.clear(&key);
-
+    let user = prove_password(auth, email, password, ip).await?;
     let mut tx = auth.db.system().await?;
-    let user_id = UserId(user.id);
-    let user = identity::update_last_sign_in(&mut tx, user_id)
+    let grant = open_session(auth, &mut tx, UserId(user.id), requested).await?;
+    tx.commit().await?;
+    Ok(grant)
+}
+
+/// Signs somebody in who has proved who they are. The token names `requested`, else the person's only tenant, else
+/// none.
+pub(crate) async fn open_session(
+    auth: &AuthContext,
+    tx: &mut SystemTx,
+    user: UserId,
+    requested: Option<OrgId>,
+) -> Result<Grant, SignInError> {
+    let user_id = user;
+    let user = identity::update_last_sign_in(tx, user_id)
         .await?
         .ok_or(SignInError::InvalidCredentials)?;
-    let memberships = membership::list(&mut tx, user_id).await?;
+    let memberships = membership::list(tx, user_id).await?;
     let org_id = match requested {
         Some(_) => Some(
             choose_org(&memberships, requested, None)
@@ -87,23 +87,21 @@ pub async fn with_password(
         ),
         None => default_org(&memberships, None),
     };
-    let (refresh_token, hash) = new_refresh_token();
-    let session = identity::insert_session(&mut tx, user_id, org_id, &hash).await?;
-    let grant = grant(
+    let (refresh_token, hash) = new_token();
+    let session = identity::insert_session(tx, user_id, org_id, &hash).await?;
+    Ok(grant(
         auth,
         user,
         org_id,
         session.id,
         session.created_at,
         refresh_token,
-    )?;
-    tx.commit().await?;
-    Ok(grant)
+    )?)
 }
 
 /// Trades a refresh token for new tokens.
 pub async fn with_refresh_token(auth: &AuthContext, presented: &str) -> Result<Grant, SignInError> {
-    let (refresh_token, hash) = new_refresh_token();
+    let (refresh_token, hash) = new_token();
     let mut tx = auth.db.system().await?;
     let session = match identity::rotate_refresh_token(
         &mut tx,
@@ -137,6 +135,34 @@ pub async fn with_refresh_token(auth: &AuthContext, presented: &str) -> Result<G
     )?;
     tx.commit().await?;
     Ok(grant)
+}
+
+/// The person with this address, if the password is theirs. Guesses are counted, by person and network and by network
+/// alone.
+pub(crate) async fn prove_password(
+    auth: &AuthContext,
+    email: &str,
+    password: &str,
+    ip: ClientIp,
+) -> Result<User, SignInError> {
+    let (key, network) = (Key::new(email, ip), Key::of_network(ip));
+    let (throttle, by_network) = (&auth.throttles.passwords, &auth.throttles.password_networks);
+    let now = Instant::now();
+    if !throttle.begin(&key, now) {
+        return Err(SignInError::TooManyAttempts);
+    }
+    if !by_network.begin(&network, now) {
+        throttle.refund(&key);
+        return Err(SignInError::TooManyAttempts);
+    }
+    let result = check_password(auth, email, password).await;
+    match &result {
+        Ok(_) => throttle.clear(&key),
+        Err(SignInError::InvalidCredentials) => return result,
+        Err(_) => throttle.refund(&key),
+    }
+    by_network.refund(&network);
+    result
 }
 
 async fn check_password(
@@ -187,13 +213,14 @@ fn grant(
     })
 }
 
-fn new_refresh_token() -> (String, TokenHash) {
+/// A secret that nobody guesses, and what is stored of it.
+pub(crate) fn new_token() -> (String, TokenHash) {
     let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
     let hash = hash_of(&token);
     (token, hash)
 }
 
-fn hash_of(token: &str) -> TokenHash {
+pub(crate) fn hash_of(token: &str) -> TokenHash {
     let mut hash = TokenHash::default();
     hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
     hash
@@ -224,8 +251,8 @@ mod tests {
 
     #[test]
     fn refresh_tokens_differ_and_are_stored_as_their_sha_256() {
-        let (token, hash) = new_refresh_token();
-        assert_ne!(new_refresh_token().0, token);
+        let (token, hash) = new_token();
+        assert_ne!(new_token().0, token);
         assert_eq!(hash_of(&token), hash);
         assert_eq!(
             hex::encode(hash_of("abc")),

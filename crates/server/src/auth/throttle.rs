@@ -1,4 +1,4 @@
-//! Slows down guessing of passwords: so many attempts per address and network, then a pause.
+//! Slows down guessing and flooding: so many attempts per address or network, then a pause.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::request::Parts;
 
-const WINDOW: Duration = Duration::from_secs(5 * 60);
-const MAX_FAILURES: u32 = 10;
+const MINUTE: Duration = Duration::from_secs(60);
 /// Bounds the memory of a guesser with many addresses.
 const MAX_ENTRIES: usize = 20_000;
 
@@ -34,10 +33,42 @@ impl<S: Sync> FromRequestParts<S> for ClientIp {
     }
 }
 
-/// Failed sign-ins of the last minutes, in memory.
-#[derive(Debug, Default)]
-pub(crate) struct SignInThrottle {
+/// Attempts of the last minutes, in memory: each node counts its own.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    window: Duration,
+    max: u32,
     entries: Mutex<HashMap<Key, Entry>>,
+}
+
+/// What is counted, each by itself. What succeeds does not count, but for mails.
+#[derive(Debug)]
+pub(crate) struct Throttles {
+    /// Wrong passwords, by person and network.
+    pub passwords: Throttle,
+    /// Wrong passwords, by network: somebody tries one password on many people.
+    pub password_networks: Throttle,
+    /// Sign-ups with a bad invitation, by network.
+    pub sign_ups: Throttle,
+    /// Bad links and codes, by network.
+    pub verifications: Throttle,
+    /// Mails asked for without signing in, by address. Nobody's mailbox is filled by strangers.
+    pub mails: Throttle,
+    /// The same by network.
+    pub mail_networks: Throttle,
+}
+
+impl Default for Throttles {
+    fn default() -> Self {
+        Self {
+            passwords: Throttle::new(5 * MINUTE, 10),
+            password_networks: Throttle::new(5 * MINUTE, 100),
+            sign_ups: Throttle::new(5 * MINUTE, 30),
+            verifications: Throttle::new(5 * MINUTE, 30),
+            mails: Throttle::new(15 * MINUTE, 4),
+            mail_networks: Throttle::new(15 * MINUTE, 30),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +80,7 @@ pub(crate) struct Key {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     since: Instant,
-    failures: u32,
+    attempts: u32,
 }
 
 impl Key {
@@ -66,37 +97,56 @@ impl Key {
             network,
         }
     }
+
+    /// Whoever comes from there.
+    pub(crate) fn of_network(ip: ClientIp) -> Self {
+        Self::new("", ip)
+    }
+
+    /// This address, wherever the request comes from.
+    pub(crate) fn of_address(email: &str) -> Self {
+        Self::new(email, ClientIp(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    }
 }
 
-impl SignInThrottle {
+impl Throttle {
+    /// `max` attempts in a `window`.
+    pub(crate) fn new(window: Duration, max: u32) -> Self {
+        Self {
+            window,
+            max,
+            entries: Mutex::default(),
+        }
+    }
+
     /// Counts an attempt as failed, before it is made, so that a hundred at once count as a hundred. `false`: no
     /// more for now.
     pub(crate) fn begin(&self, key: &Key, now: Instant) -> bool {
         let mut entries = self.lock();
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(key) {
-            make_room(&mut entries, now);
+            make_room(&mut entries, now, self.window);
         }
         let entry = entries.entry(key.clone()).or_insert(Entry {
             since: now,
-            failures: 0,
+            attempts: 0,
         });
-        if now.duration_since(entry.since) >= WINDOW {
+        if now.duration_since(entry.since) >= self.window {
             *entry = Entry {
                 since: now,
-                failures: 0,
+                attempts: 0,
             };
         }
-        if entry.failures >= MAX_FAILURES {
+        if entry.attempts >= self.max {
             return false;
         }
-        entry.failures += 1;
+        entry.attempts += 1;
         true
     }
 
     /// The attempt failed for a reason of ours: it does not count.
     pub(crate) fn refund(&self, key: &Key) {
         if let Some(entry) = self.lock().get_mut(key) {
-            entry.failures = entry.failures.saturating_sub(1);
+            entry.attempts = entry.attempts.saturating_sub(1);
         }
     }
 
@@ -110,8 +160,8 @@ impl SignInThrottle {
     }
 }
 
-fn make_room(entries: &mut HashMap<Key, Entry>, now: Instant) {
-    entries.retain(|_, entry| now.duration_since(entry.since) < WINDOW);
+fn make_room(entries: &mut HashMap<Key, Entry>, now: Instant, window: Duration) {
+    entries.retain(|_, entry| now.duration_since(entry.since) < window);
     if entries.len() >= MAX_ENTRIES {
         let oldest = entries
             .iter()
@@ -127,13 +177,19 @@ fn make_room(entries: &mut HashMap<Key, Entry>, now: Instant) {
 mod tests {
     use super::*;
 
+    const WINDOW: Duration = Duration::from_secs(300);
+
+    fn ten() -> Throttle {
+        Throttle::new(WINDOW, 10)
+    }
+
     fn key(email: &str, ip: &str) -> Key {
         Key::new(email, ClientIp(ip.parse().unwrap()))
     }
 
     #[test]
     fn the_eleventh_failure_in_five_minutes_is_refused_and_the_next_window_is_free() {
-        let throttle = SignInThrottle::default();
+        let throttle = ten();
         let start = Instant::now();
         let key = key("a@example.test", "192.0.2.1");
         for _ in 0..10 {
@@ -145,7 +201,7 @@ mod tests {
 
     #[test]
     fn another_address_or_network_is_not_held_up() {
-        let throttle = SignInThrottle::default();
+        let throttle = ten();
         let now = Instant::now();
         for _ in 0..10 {
             assert!(throttle.begin(&key("a@example.test", "192.0.2.1"), now));
@@ -169,7 +225,7 @@ mod tests {
 
     #[test]
     fn success_clears_and_our_own_failure_is_refunded() {
-        let throttle = SignInThrottle::default();
+        let throttle = ten();
         let now = Instant::now();
         let key = key("a@example.test", "192.0.2.1");
         for _ in 0..10 {
@@ -184,7 +240,7 @@ mod tests {
 
     #[test]
     fn memory_stays_bounded_under_many_addresses() {
-        let throttle = SignInThrottle::default();
+        let throttle = ten();
         let now = Instant::now();
         for n in 0..MAX_ENTRIES + 50 {
             assert!(throttle.begin(&key(&format!("{n}@example.test"), "192.0.2.1"), now));

@@ -9,7 +9,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
-use wasel_db::identity::User;
+use wasel_db::identity::{TokenHash, User};
 use wasel_domain::OrgId;
 
 use super::claims::{RawClaims, TokenError, Verified};
@@ -42,6 +42,9 @@ pub struct Tokens {
     anon_key: Option<Fingerprint>,
     service_role_key: Option<Fingerprint>,
     issuer: String,
+    public_url: Url,
+    /// Keys the hashes of short codes.
+    codes: hmac::Key,
 }
 
 /// Issuing failed. Only a defect in the signing library can do that.
@@ -78,6 +81,8 @@ impl Tokens {
     #[must_use]
     pub fn new(settings: TokenSettings) -> Self {
         let secret = settings.jwt_secret.as_bytes();
+        let of_secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let codes = hmac::sign(&of_secret, b"codes that are good once");
         let given = |key: Option<String>| {
             key.filter(|key| !key.is_empty())
                 .map(|key| Fingerprint::new(&key))
@@ -92,7 +97,26 @@ impl Tokens {
                 "{}/auth/v1",
                 settings.public_url.as_str().trim_end_matches('/')
             ),
+            public_url: settings.public_url,
+            codes: hmac::Key::new(hmac::HMAC_SHA256, codes.as_ref()),
         }
+    }
+
+    pub(crate) fn public_url(&self) -> &Url {
+        &self.public_url
+    }
+
+    /// Our name in tokens, which is also where our `/auth/v1` is.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// What is stored of a short code sent to an address. Without the secret nobody finds the code by trying all.
+    pub(crate) fn code_hash(&self, email: &str, code: &str) -> TokenHash {
+        let tag = hmac::sign(&self.codes, format!("{}\n{code}", email.to_lowercase()).as_bytes());
+        let mut hash = TokenHash::default();
+        hash.copy_from_slice(tag.as_ref());
+        hash
     }
 
     /// Reads a bearer token. Only a key set's address can make it wait, and HS256 never does.
@@ -135,7 +159,7 @@ impl Tokens {
             }
         };
         let claims = decode(token, &key, header.alg)?;
-        claims.judge(by_secret)
+        claims.judge(by_secret, &self.issuer)
     }
 
     async fn public_key(
@@ -221,10 +245,13 @@ pub(crate) fn app_metadata(org: Option<OrgId>) -> Value {
 
 /// `user_metadata` as in tokens and in the User object.
 pub(crate) fn user_metadata(user: &User) -> Value {
-    match &user.full_name {
-        Some(name) => json!({ "full_name": name }),
-        None => json!({}),
+    let mut metadata = user.user_metadata.0.clone();
+    for (key, value) in [("full_name", &user.full_name), ("locale", &user.locale)] {
+        if let Some(value) = value {
+            metadata.insert(key.to_owned(), json!(value));
+        }
     }
+    Value::Object(metadata)
 }
 
 impl std::fmt::Debug for TokenSettings {

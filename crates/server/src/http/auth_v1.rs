@@ -4,6 +4,12 @@
 //! A 4xx to a refresh signs the user out for good, and so does a 500; whatever is not the token's fault answers 503,
 //! which the client tries again.
 
+mod about;
+mod account;
+mod invite;
+mod mails;
+mod sign_up;
+mod verify;
 mod views;
 
 use axum::Json;
@@ -19,9 +25,10 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wasel_db::identity::{self, EndSessions};
+use wasel_db::identity::{self, EndSessions, User};
 
 use self::views::{ErrorView, GoTrueError, SessionView, UserView};
+use crate::auth::password::{MAX_CHARS, MIN_CHARS};
 use crate::auth::sign_in::{self, Grant};
 use crate::auth::{AuthContext, Claims, ClientIp, TokenError, Verified, bearer, requested_org};
 
@@ -35,9 +42,16 @@ where
 {
     OpenApiRouter::new()
         .routes(routes!(token))
-        .routes(routes!(user))
+        .routes(routes!(user, account::update_user))
         .routes(routes!(logout))
-        .routes(routes!(signup))
+        .routes(routes!(sign_up::signup))
+        .routes(routes!(verify::page, verify::verify))
+        .routes(routes!(mails::recover))
+        .routes(routes!(mails::resend))
+        .routes(routes!(mails::otp))
+        .routes(routes!(mails::magiclink))
+        .routes(routes!(mails::authorize))
+        .routes(routes!(invite::invite))
         .routes(routes!(jwks))
         .routes(routes!(settings))
         .routes(routes!(health))
@@ -100,11 +114,42 @@ async fn token(
             ));
         }
     };
-    Ok((
-        [(CACHE_CONTROL, "no-store")],
-        Json(SessionView::from(grant)),
-    )
-        .into_response())
+    Ok(session(SessionView::from(grant)))
+}
+
+/// The answer to everything that signs somebody in.
+fn session(view: SessionView) -> Response {
+    ([(CACHE_CONTROL, "no-store")], Json(view)).into_response()
+}
+
+/// The answer on a path of this surface that does not exist.
+pub(super) fn refusal(status: StatusCode, code: &'static str, message: &str) -> Response {
+    GoTrueError::new(status, code, message).into_response()
+}
+
+#[derive(Deserialize)]
+struct RedirectQuery {
+    redirect_to: Option<String>,
+}
+
+/// An address in the one spelling it is compared in.
+fn address(text: &str) -> Result<String, GoTrueError> {
+    wasel_domain::email::parse(text)
+        .map_err(|_| GoTrueError::invalid("Unable to validate email address: invalid format"))
+}
+
+/// Whether somebody may choose this password.
+fn check_password(password: &str) -> Result<(), GoTrueError> {
+    let length = password.chars().count();
+    if length > MAX_CHARS {
+        return Err(GoTrueError::invalid(format!(
+            "Password may have {MAX_CHARS} characters"
+        )));
+    }
+    if length < MIN_CHARS {
+        return Err(GoTrueError::weak_password());
+    }
+    Ok(())
 }
 
 async fn password_grant(
@@ -115,11 +160,7 @@ async fn password_grant(
 ) -> Result<Grant, GoTrueError> {
     let Some(email) = request.email.filter(|email| !email.trim().is_empty()) else {
         if request.phone.is_some() {
-            return Err(GoTrueError::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "phone_provider_disabled",
-                "Phone logins are disabled",
-            ));
+            return Err(GoTrueError::phone_disabled());
         }
         return Err(GoTrueError::invalid("missing email or phone"));
     };
@@ -157,6 +198,12 @@ async fn user(
     headers: HeaderMap,
 ) -> Result<Json<UserView>, GoTrueError> {
     let claims = claims_of(&auth, &headers).await?;
+    let user = live_user(&auth, &claims).await?;
+    Ok(Json(UserView::new(user, claims.org_id)))
+}
+
+/// The person of a token, while neither they nor their session has ended.
+async fn live_user(auth: &AuthContext, claims: &Claims) -> Result<User, GoTrueError> {
     let forbidden = |code, message: &str| GoTrueError::new(StatusCode::FORBIDDEN, code, message);
     let mut tx = auth.db.system().await?;
     let user = identity::find_user(&mut tx, claims.sub)
@@ -177,7 +224,7 @@ async fn user(
         }
     }
     tx.commit().await?;
-    Ok(Json(UserView::new(user, claims.org_id)))
+    Ok(user)
 }
 
 #[derive(Deserialize)]
@@ -187,7 +234,7 @@ struct LogoutQuery {
 
 /// Sign out
 ///
-/// Ends sessions: their refresh tokens work no more. Access tokens live on until they expire, an hour at most.
+/// Ends sessions: their refresh tokens work no more, and their access tokens are refused within seconds.
 #[utoipa::path(
     post, path = "/auth/v1/logout", tag = TAG, operation_id = "auth_logout",
     params(("scope" = Option<String>, Query, description = "`global` (default): everywhere; `local`: here; `others`: everywhere else")),
@@ -224,24 +271,12 @@ async fn logout(
     };
     let mut tx = auth.db.system().await?;
     identity::end_sessions(&mut tx, claims.sub, which).await?;
+    let mut orgs = auth.orgs_of(&mut tx, claims.sub).await?;
     tx.commit().await?;
+    // A super-admin may be at work in a tenant they are no member of.
+    orgs.extend(claims.org_id.filter(|org| !orgs.contains(org)));
+    auth.people_changed(claims.sub, &orgs);
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Sign-up is closed
-///
-/// Users are made by the operator (`wasel user`, `wasel apply`).
-#[utoipa::path(
-    post, path = "/auth/v1/signup", tag = TAG, operation_id = "auth_signup",
-    responses((status = 422, body = ErrorView, description = "`signup_disabled`")),
-)]
-async fn signup() -> Response {
-    GoTrueError::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "signup_disabled",
-        "Signups not allowed for this instance",
-    )
-    .into_response()
 }
 
 /// Public keys
@@ -286,14 +321,8 @@ async fn health() -> Json<Value> {
 }
 
 async fn claims_of(auth: &AuthContext, headers: &HeaderMap) -> Result<Claims, GoTrueError> {
-    let token = bearer(headers).ok_or_else(|| {
-        GoTrueError::new(
-            StatusCode::UNAUTHORIZED,
-            "no_authorization",
-            "This endpoint requires a valid Bearer token",
-        )
-    })?;
-    let bad = |message: String| GoTrueError::new(StatusCode::FORBIDDEN, "bad_jwt", message);
+    let token = bearer(headers).ok_or_else(GoTrueError::no_authorization)?;
+    let bad = GoTrueError::bad_jwt;
     match auth.tokens.verify(token).await {
         Ok(Verified::User(claims)) => Ok(claims),
         Ok(Verified::Anonymous | Verified::Service) => {

@@ -73,6 +73,53 @@ async fn requests_that_make_no_sense_are_refused_in_the_clients_words() {
         ),
         ("/auth/v1/token?grant_type=password", &long, 413, "bad_json"),
         ("/auth/v1/signup", "{}", 422, "signup_disabled"),
+        (
+            "/auth/v1/signup",
+            "{\"email\":\"a@example.test\",\"password\":\"long enough\",\"data\":{}}",
+            422,
+            "signup_disabled",
+        ),
+        (
+            "/auth/v1/signup",
+            "{\"email\":\"nonsense\",\"data\":{\"invitation\":\"x\"}}",
+            400,
+            "validation_failed",
+        ),
+        ("/auth/v1/recover", "{}", 400, "validation_failed"),
+        (
+            "/auth/v1/recover",
+            "{\"email\":\"a@example.test\"}",
+            422,
+            "email_provider_disabled",
+        ),
+        (
+            "/auth/v1/resend",
+            "{\"type\":\"signup\",\"email\":\"a@example.test\"}",
+            400,
+            "validation_failed",
+        ),
+        (
+            "/auth/v1/resend",
+            "{\"type\":\"sms\",\"phone\":\"+966\"}",
+            400,
+            "validation_failed",
+        ),
+        ("/auth/v1/verify", "{}", 400, "validation_failed"),
+        (
+            "/auth/v1/verify",
+            "{\"type\":\"recovery\"}",
+            400,
+            "validation_failed",
+        ),
+        (
+            "/auth/v1/verify",
+            "{\"type\":\"magiclink\",\"token_hash\":\"x\"}",
+            403,
+            "otp_expired",
+        ),
+        ("/auth/v1/otp", "{}", 422, "otp_disabled"),
+        ("/auth/v1/magiclink", "{}", 422, "otp_disabled"),
+        ("/auth/v1/invite", "{}", 401, "no_authorization"),
         ("/auth/v1/logout", "", 401, "no_authorization"),
     ] {
         let (got, headers, body) = send(post(path, body)).await;
@@ -146,11 +193,47 @@ async fn the_public_documents_answer() {
     assert_eq!(get("/auth/v1/settings").await.2["external"]["email"], true);
 }
 
+#[tokio::test]
+async fn opening_a_link_shows_a_button_in_the_readers_language_and_uses_nothing() {
+    let page = async |language: &str| {
+        let request = Request::get("/auth/v1/verify?token=abc&type=recovery")
+            .header("accept-language", language)
+            .body(Body::empty())
+            .unwrap();
+        let answer = app().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'"), "{policy}");
+        let body = to_bytes(answer.into_body(), 100_000).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    assert!(page("ar-EG,en;q=0.5").await.contains("dir=\"rtl\""));
+    let english = page("de").await;
+    assert!(english.contains("<form method=\"post\">") && !english.contains("abc"));
+}
+
+#[tokio::test]
+async fn a_bad_form_leads_to_our_own_page_with_the_error_behind_the_hash() {
+    let request = Request::post(
+        "/auth/v1/verify?token=x&type=nonsense&redirect_to=https://evil.example.test/",
+    )
+    .header("content-type", "application/x-www-form-urlencoded")
+    .body(Body::empty())
+    .unwrap();
+    let (status, headers, _) = send(request).await;
+    assert_eq!(status, 303);
+    let location = headers["location"].to_str().unwrap();
+    assert!(
+        location.starts_with("https://wasel.example.test/#error=access_denied&error_code=validation_failed&error_description="),
+        "{location}"
+    );
+}
+
 #[test]
 fn every_route_is_in_the_openapi_document() {
     let (_, api) = router::<AuthContext>().split_for_parts();
     let paths: Vec<_> = api.paths.paths.keys().map(String::as_str).collect();
-    assert_eq!(paths.len(), 7, "{paths:?}");
+    assert_eq!(paths.len(), 14, "{paths:?}");
     let schemas = api.components.unwrap().schemas;
     for name in ["SessionView", "UserView", "ErrorView", "TokenRequest"] {
         assert!(schemas.contains_key(name), "{name}");

@@ -123,6 +123,9 @@ async fn not_ours(State(state): State<AppState>, request: Request) -> Response {
 
 /// In the shape of the surface the path belongs to.
 fn refusal(uri: &Uri, status: StatusCode, code: &'static str, message: &str) -> Response {
+    if uri.path().starts_with("/auth/v1/") {
+        return auth_v1::refusal(status, code, message);
+    }
     let error = ApiError::new(status, code, message);
     let of_documents = ["/api/", "/functions/"]
         .iter()

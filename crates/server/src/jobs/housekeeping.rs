@@ -5,7 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use wasel_db::messages::status;
-use wasel_db::{automations, changes, failures, governor, idempotency, identity, ledger, sessions};
+use wasel_db::{
+    automations, changes, failures, governor, idempotency, identity, ledger, one_time_tokens,
+    sessions,
+};
 use wasel_domain::limits::REACH_WINDOW;
 use wasel_jobs::{Job, JobError, Next};
 
@@ -45,6 +48,7 @@ impl Job for Housekeeping {
         governor::delete_old_reach(&mut tx, Utc::now() - REACH_WINDOW).await?;
         automations::delete_old(&mut tx, AUTOMATION_RUN_DAYS).await?;
         identity::delete_before(&mut tx, Utc::now() - SESSION_TRACES).await?;
+        one_time_tokens::delete_expired(&mut tx).await?;
         tx.commit().await?;
         Ok(if gone > 0 {
             Next::Now

@@ -10,5 +10,6 @@ pub mod process_queue;
 pub mod reconcile;
 pub mod refresh_analytics;
 pub mod run_automations;
+pub mod send_mail;
 pub mod send_message;
 pub mod send_scheduled;

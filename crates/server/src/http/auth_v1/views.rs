@@ -11,6 +11,9 @@ use uuid::Uuid;
 use wasel_db::identity::User;
 use wasel_domain::OrgId;
 
+use crate::auth::invitations::{AcceptError, InviteError};
+use crate::auth::password::{MIN_CHARS, PasswordError};
+use crate::auth::recovery::EmailChangeError;
 use crate::auth::sign_in::{Grant, SignInError};
 use crate::auth::{AuthError, app_metadata, user_metadata};
 
@@ -34,9 +37,15 @@ pub(super) struct UserView {
     aud: &'static str,
     role: &'static str,
     email: String,
-    email_confirmed_at: DateTime<Utc>,
+    /// When it was shown that the person reads mail there, or the operator vouched for it; `null` until then.
+    email_confirmed_at: Option<DateTime<Utc>>,
     phone: String,
-    confirmed_at: DateTime<Utc>,
+    confirmed_at: Option<DateTime<Utc>>,
+    /// Asked for and not confirmed yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_change_sent_at: Option<DateTime<Utc>>,
     last_sign_in_at: Option<DateTime<Utc>>,
     /// Holds `org_id`, the tenant of the session.
     app_metadata: Value,
@@ -52,6 +61,15 @@ pub(super) struct ErrorView {
     /// As in Supabase Auth's list of error codes.
     code: &'static str,
     message: String,
+    /// With `weak_password`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weak_password: Option<WeakPassword>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+struct WeakPassword {
+    /// `length`.
+    reasons: &'static [&'static str],
 }
 
 impl UserView {
@@ -63,9 +81,10 @@ impl UserView {
             app_metadata: app_metadata(org),
             user_metadata: user_metadata(&user),
             email: user.email,
-            // Whoever made the user vouched for the address.
-            email_confirmed_at: user.created_at,
-            confirmed_at: user.created_at,
+            email_confirmed_at: user.email_confirmed_at,
+            confirmed_at: user.email_confirmed_at,
+            new_email: user.new_email,
+            email_change_sent_at: user.email_change_sent_at,
             phone: user.phone.unwrap_or_default(),
             last_sign_in_at: user.last_sign_in_at,
             identities: Vec::new(),
@@ -73,6 +92,20 @@ impl UserView {
             updated_at: user.updated_at,
             is_anonymous: false,
         }
+    }
+}
+
+impl SessionView {
+    /// As the client reads it behind the `#` of the page a link leads to.
+    pub(super) fn in_fragment(self, kind: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("access_token", self.access_token),
+            ("expires_at", self.expires_at.to_string()),
+            ("expires_in", self.expires_in.to_string()),
+            ("refresh_token", self.refresh_token),
+            ("token_type", self.token_type.to_owned()),
+            ("type", kind.to_owned()),
+        ]
     }
 }
 
@@ -95,6 +128,7 @@ pub(super) struct GoTrueError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    weak_password: Option<WeakPassword>,
 }
 
 impl GoTrueError {
@@ -103,7 +137,93 @@ impl GoTrueError {
             status,
             code,
             message: message.into(),
+            weak_password: None,
         }
+    }
+
+    /// As the client reads it behind the `#` of the page a link leads to.
+    pub(super) fn in_fragment(self) -> Vec<(&'static str, String)> {
+        let error = if self.status.is_server_error() {
+            "server_error"
+        } else {
+            "access_denied"
+        };
+        vec![
+            ("error", error.to_owned()),
+            ("error_code", self.code.to_owned()),
+            ("error_description", self.message),
+        ]
+    }
+
+    fn unprocessable(code: &'static str, message: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
+    }
+
+    pub(super) fn weak_password() -> Self {
+        Self {
+            weak_password: Some(WeakPassword {
+                reasons: &["length"],
+            }),
+            ..Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "weak_password",
+                format!("Password should be at least {MIN_CHARS} characters."),
+            )
+        }
+    }
+
+    pub(super) fn otp_expired() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "otp_expired",
+            "The link or code is invalid or has expired",
+        )
+    }
+
+    pub(super) fn phone_disabled() -> Self {
+        Self::unprocessable("phone_provider_disabled", "Phone logins are disabled")
+    }
+
+    pub(super) fn mail_disabled() -> Self {
+        Self::unprocessable(
+            "email_provider_disabled",
+            "This server sends no mails: its operator has set no SMTP_URL and MAIL_FROM",
+        )
+    }
+
+    pub(super) fn email_exists() -> Self {
+        Self::unprocessable(
+            "email_exists",
+            "A user with this email address has already been registered",
+        )
+    }
+
+    pub(super) fn too_many() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "over_request_rate_limit",
+            "Request rate limit reached",
+        )
+    }
+
+    pub(super) fn too_many_mails() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "over_email_send_rate_limit",
+            "Email rate limit exceeded",
+        )
+    }
+
+    pub(super) fn no_authorization() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "no_authorization",
+            "This endpoint requires a valid Bearer token",
+        )
+    }
+
+    pub(super) fn bad_jwt(message: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "bad_jwt", message)
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -124,6 +244,7 @@ impl IntoResponse for GoTrueError {
         let body = Json(ErrorView {
             code: self.code,
             message: self.message,
+            weak_password: self.weak_password,
         });
         (
             self.status,
@@ -162,17 +283,56 @@ impl From<SignInError> for GoTrueError {
                 "refresh_token_already_used",
                 "Invalid Refresh Token: Already Used",
             ),
-            SignInError::TooManyAttempts => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "over_request_rate_limit",
-                "Request rate limit reached",
-            ),
+            SignInError::TooManyAttempts => Self::too_many(),
             SignInError::Org(error) => error.into(),
             SignInError::Database(error) => error.into(),
             SignInError::Password(_) | SignInError::Issue(_) => {
                 tracing::error!(%error, "signing in failed inside");
                 Self::try_again()
             }
+        }
+    }
+}
+
+impl From<PasswordError> for GoTrueError {
+    fn from(error: PasswordError) -> Self {
+        SignInError::from(error).into()
+    }
+}
+
+impl From<AcceptError> for GoTrueError {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Invalid => Self::otp_expired(),
+            AcceptError::HasAccount => Self::unprocessable(
+                "user_already_exists",
+                "There is an account with this address: join with its password",
+            ),
+            AcceptError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<EmailChangeError> for GoTrueError {
+    fn from(error: EmailChangeError) -> Self {
+        match error {
+            EmailChangeError::Outdated => Self::otp_expired(),
+            EmailChangeError::Taken => Self::email_exists(),
+            EmailChangeError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<InviteError> for GoTrueError {
+    fn from(error: InviteError) -> Self {
+        match error {
+            InviteError::Member | InviteError::Open => {
+                Self::unprocessable("email_exists", &error.to_string())
+            }
+            InviteError::UnknownChannel => Self::invalid(format!("data.channel_ids: {error}")),
+            InviteError::TooMany(_) => Self::too_many_mails(),
+            InviteError::NotFound => Self::invalid(error.to_string()),
+            InviteError::Database(error) => error.into(),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod channels;
 pub mod contacts;
 pub mod conversations;
 mod cursor;
+pub mod invitations;
 pub mod media;
 pub mod messages;
 pub mod notification_queue;
@@ -88,4 +89,5 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(settings::router())
         .merge(webhook_events::router())
         .merge(automations::router())
+        .merge(invitations::router())
 }
