@@ -36,12 +36,14 @@ use crate::jobs::reconcile::Reconcile;
 use crate::jobs::run_automations::RunAutomations;
 use crate::jobs::send_message::SendMessage;
 use crate::jobs::send_scheduled::SendScheduled;
+use crate::jobs::sweep_storage::SweepStorage;
 use crate::linked_phones::Phones;
 #[cfg(feature = "linked-phones")]
 use crate::linked_phones::commands::CarryOutCommands;
 use crate::registry::Registry;
 use crate::state::{AppState, Signals};
 use crate::storage::MediaStorage;
+use crate::storage::signed_url::UrlSigner;
 use crate::tail::{self, Tail};
 
 /// The database a command works on: the given one, or the private cluster in the data directory.
@@ -294,6 +296,11 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
             signals.scheduled,
             shutdown.clone(),
         ),
+        wasel_jobs::spawn(
+            SweepStorage(state.clone()),
+            signals.storage,
+            shutdown.clone(),
+        ),
         wasel_jobs::spawn(Reconcile(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(
             FollowFailures(state.clone()),
@@ -370,7 +377,15 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
     let state = AppState {
         http: http_client(&config, config.providers.request_timeout)?,
         media_http: http_client(&config, config.providers.media_timeout)?,
-        storage: MediaStorage::local(&config.database.data_dir.join("media"))?,
+        storage: MediaStorage::open(&config.storage, &config.database.data_dir)?,
+        url_signer: UrlSigner::new(
+            config
+                .auth
+                .jwt_secret
+                .as_ref()
+                .context("JWT_SECRET is not set")?
+                .expose(),
+        ),
         limiter: ApiLimiter::new(config.limits.api_requests, config.limits.api_window),
         ingest: Ingest::start(
             &db,
