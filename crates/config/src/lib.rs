@@ -24,6 +24,7 @@ pub mod reserved;
 pub mod retention;
 pub mod secrets;
 pub mod server;
+pub mod storage;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,7 @@ pub use secrets::Secrets;
 pub use server::Server;
 pub use settings::{Setting, settings};
 pub use source::Source;
+pub use storage::{Storage, Switch};
 pub use values::{Secret, SocketUrl, WebUrl, parse_duration};
 
 /// The text of `config.default.toml`.
@@ -57,6 +59,7 @@ pub struct Config {
     pub providers: Providers,
     pub limits: Limits,
     pub outbox: Outbox,
+    pub storage: Storage,
     pub retention: Retention,
     pub logging: Logging,
     pub reserved: Reserved,

@@ -50,6 +50,7 @@ impl Config {
         self.database.check()?;
         self.secrets.check()?;
         self.providers.check()?;
+        self.storage.check()?;
         self.logging.check()?;
         self.reserved.check()
     }

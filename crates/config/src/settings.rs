@@ -71,6 +71,7 @@ const SECRET: &[&str] = &[
     "providers.twilio_auth_token",
     "providers.smtp_url",
     "providers.email_webhook_secret",
+    "storage.secret_access_key",
     "reserved.openai_api_key",
     "reserved.sentry_dsn",
 ];

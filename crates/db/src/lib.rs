@@ -54,6 +54,7 @@ pub mod seal;
 pub mod session_keys;
 pub mod session_requests;
 pub mod sessions;
+pub mod storage;
 pub mod subscriptions;
 pub mod templates;
 mod tx;

@@ -12,6 +12,7 @@ pub mod phone;
 pub mod provider_template;
 pub mod schedule;
 pub mod status;
+pub mod storage_path;
 pub mod template;
 pub mod window;
 

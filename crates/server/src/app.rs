@@ -20,9 +20,7 @@ use wasel_db::{Db, PoolSizes};
 use wasel_providers::{ProviderConfig, Providers};
 use wasel_realtime::{Hub, Limits};
 
-use crate::auth::{
-    ApiKeyRole, AuthContext, Jwks, Lifetimes, Mailer, Site, TokenSettings, Tokens,
-};
+use crate::auth::{ApiKeyRole, AuthContext, Jwks, Lifetimes, Mailer, Site, TokenSettings, Tokens};
 use crate::http;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
@@ -40,12 +38,14 @@ use crate::jobs::run_automations::RunAutomations;
 use crate::jobs::send_mail::SendMail;
 use crate::jobs::send_message::SendMessage;
 use crate::jobs::send_scheduled::SendScheduled;
+use crate::jobs::sweep_storage::SweepStorage;
 use crate::linked_phones::Phones;
 #[cfg(feature = "linked-phones")]
 use crate::linked_phones::commands::CarryOutCommands;
 use crate::registry::Registry;
 use crate::state::{AppState, Signals};
 use crate::storage::MediaStorage;
+use crate::storage::signed_url::UrlSigner;
 use crate::tail::{self, Tail};
 
 /// The database a command works on: the given one, or the private cluster in the data directory.
@@ -298,6 +298,11 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
             signals.scheduled,
             shutdown.clone(),
         ),
+        wasel_jobs::spawn(
+            SweepStorage(state.clone()),
+            signals.storage,
+            shutdown.clone(),
+        ),
         wasel_jobs::spawn(Reconcile(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(
             FollowFailures(state.clone()),
@@ -372,8 +377,10 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
     let http_client_of_providers = http_client(&config, config.providers.request_timeout)?;
     let mailer = match &config.providers.mail_from {
         // Without a server there is nobody to hand a mail to; the configuration's warnings say so.
-        Some(from) if config.providers.smtp_url.is_some() => Mailer::open(&providers, from, http_client_of_providers.clone())
-            .context("MAIL_FROM and SMTP_URL")?,
+        Some(from) if config.providers.smtp_url.is_some() => {
+            Mailer::open(&providers, from, http_client_of_providers.clone())
+                .context("MAIL_FROM and SMTP_URL")?
+        }
         _ => Mailer::default(),
     };
     let site = Site::new(
@@ -399,7 +406,15 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
     let state = AppState {
         http: http_client_of_providers,
         media_http: http_client(&config, config.providers.media_timeout)?,
-        storage: MediaStorage::local(&config.database.data_dir.join("media"))?,
+        storage: MediaStorage::open(&config.storage, &config.database.data_dir)?,
+        url_signer: UrlSigner::new(
+            config
+                .auth
+                .jwt_secret
+                .as_ref()
+                .context("JWT_SECRET is not set")?
+                .expose(),
+        ),
         limiter: ApiLimiter::new(config.limits.api_requests, config.limits.api_window),
         ingest: Ingest::start(
             &db,

@@ -18,6 +18,7 @@ use crate::http::page::DemoAccess;
 use crate::linked_phones::Phones;
 use crate::registry::Registry;
 use crate::storage::MediaStorage;
+use crate::storage::signed_url::UrlSigner;
 use crate::tail::TailPosition;
 
 /// Shared by all requests and jobs. Cheap to clone.
@@ -36,6 +37,8 @@ pub struct AppState {
     /// The same with the time a large file may take.
     pub media_http: reqwest::Client,
     pub storage: MediaStorage,
+    /// Signs the addresses of files.
+    pub url_signer: UrlSigner,
     pub limiter: ApiLimiter,
     pub signals: Signals,
     pub phones: Phones,
@@ -57,6 +60,8 @@ pub struct Signals {
     pub bulk: Arc<Notify>,
     pub scheduled: Arc<Notify>,
     pub automations: Arc<Notify>,
+    /// Files were removed or replaced.
+    pub storage: Arc<Notify>,
     /// Something is asked of a linked phone.
     pub sessions: Arc<Notify>,
 }

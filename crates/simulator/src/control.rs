@@ -31,6 +31,7 @@
 //! | `POST /sim/email/send` | a [`CustomerEmail`](crate::CustomerEmail), new or in reply → `{id}` |
 //! | `POST /sim/email/bounce` | an [`EmailBounce`](crate::EmailBounce) |
 //! | `GET PUT DELETE /sim/email/faults` | the [`MailFaults`](crate::MailFaults) |
+//! | `GET /sim/s3` | `{objects: [{key, size}], uploads}` of the S3 service at `/s3` |
 //! | `/sim/whatsapp-web/…` | the phones devices can be linked to; listed in `whatsapp_web::control` |
 //! | `GET /sim/events` | server-sent events, each an [`Event`] |
 //!

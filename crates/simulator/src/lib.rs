@@ -17,6 +17,7 @@ mod faults;
 mod gate;
 mod listener;
 mod meta;
+mod s3;
 mod server;
 mod smtp;
 mod twilio;
@@ -26,6 +27,7 @@ mod whatsapp_web;
 mod world;
 
 pub use faults::{Fault, FaultKind, FaultPlan, FaultScope};
+pub use s3::{S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3Storage};
 pub use server::Simulator;
 pub use smtp::{
     CustomerEmail, EmailAttachment, EmailBounce, MailFaults, MailServer, Mailbox, ReceivedEmail,

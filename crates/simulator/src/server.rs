@@ -16,7 +16,9 @@ use crate::{
     control,
     gate::{self, Gate},
     listener::{Plug, PluggedListener},
-    meta, smtp, twilio,
+    meta,
+    s3::S3Storage,
+    smtp, twilio,
     world::{Provider, World},
 };
 
@@ -27,6 +29,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// must be another origin, takes a second one of its own, and so does the mail server, twice.
 pub struct Simulator {
     world: World,
+    s3: S3Storage,
     #[cfg(feature = "linked-phones")]
     whatsapp_web: WhatsappWeb,
     base_url: String,
@@ -53,8 +56,10 @@ impl Simulator {
             WhatsappWeb::new(host, world.stopping().clone())?
         };
 
+        let s3 = S3Storage::default();
         let app = meta_router(&world)
             .merge(twilio_router(&world))
+            .merge(s3.router())
             .nest("/sim", control::router());
         #[cfg(feature = "linked-phones")]
         let app = app.merge(whatsapp_web.router()).nest(
@@ -79,6 +84,7 @@ impl Simulator {
         release_scheduled_messages(&world);
         Ok(Self {
             world,
+            s3,
             #[cfg(feature = "linked-phones")]
             whatsapp_web,
             base_url,
@@ -99,6 +105,16 @@ impl Simulator {
     /// For `TWILIO_API_BASE`.
     pub fn twilio_base(&self) -> String {
         self.base_url.clone()
+    }
+
+    /// For `WASEL_STORAGE_ENDPOINT`; any bucket, with [`S3_ACCESS_KEY_ID`](crate::S3_ACCESS_KEY_ID).
+    pub fn s3_endpoint(&self) -> String {
+        format!("{}/s3", self.base_url)
+    }
+
+    /// What is stored there.
+    pub fn s3(&self) -> S3Storage {
+        self.s3.clone()
     }
 
     /// The same operations as the control API, typed.

@@ -87,7 +87,11 @@ mod tests {
             "",
         ] {
             let landing = site().landing(Some(page));
-            assert_eq!(landing.as_str(), "https://wasel.example.test/prefix", "{page}");
+            assert_eq!(
+                landing.as_str(),
+                "https://wasel.example.test/prefix",
+                "{page}"
+            );
         }
         let landing = site().landing(Some("https://app.example.test/a#access_token=x"));
         assert_eq!(landing.as_str(), "https://app.example.test/a");

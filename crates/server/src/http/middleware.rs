@@ -67,6 +67,8 @@ pub fn cors(origins: &[String]) -> CorsLayer {
         "content-disposition",
         "content-range",
         "content-location",
+        "accept-ranges",
+        "etag",
         "x-relay-error",
         "x-supabase-api-version",
         "x-request-id",

@@ -23,6 +23,7 @@ use utoipa::{Modify, OpenApi};
         (name = "webhooks", description = "What providers call, and the inbound ledger"),
         (name = "documents", description = "Paths of the documents, as they stand"),
         (name = "invitations", description = "Letting people in"),
+        (name = "storage", description = "Files of the bucket, in Supabase's shapes"),
         (name = "auth", description = "Sign-in, in Supabase's shapes"),
         (name = "operators", description = "Health")
     )

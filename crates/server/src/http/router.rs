@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware as axum_middleware};
@@ -14,6 +14,8 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::error::{ApiError, DocumentError};
+use super::storage_v1::StorageError;
+use super::supabase_project::FromProject;
 use super::{
     auth_v1, compat, limits, middleware, openapi, operators, page, realtime, rest_v1, storage_v1,
     supabase_project, v1, webhooks,
@@ -32,6 +34,7 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(compat::live_chat::router())
         .merge(compat::whatsapp_service::router())
         .merge(compat::sessions::router())
+        .merge(compat::media::router())
         .layer(axum_middleware::from_fn_with_state(
             state.clone(),
             limits::limit_api,
@@ -101,6 +104,7 @@ pub fn router(state: AppState) -> Router {
         .layer(axum_middleware::from_fn(middleware::harden))
         .layer(DefaultBodyLimit::max(state.config.limits.body))
         .layer(CatchPanicLayer::new())
+        .layer(axum_middleware::from_fn(shape))
         .layer(middleware::cors(&state.config.server.allowed_origins))
         .layer(axum_middleware::from_fn_with_state(
             state.clone(),
@@ -113,12 +117,12 @@ async fn not_ours(State(state): State<AppState>, request: Request) -> Response {
     if let Some(project) = supabase_project::answering(&state, request.uri().path()) {
         return supabase_project::forward(&state, project, request).await;
     }
-    refusal(
-        request.uri(),
-        StatusCode::NOT_FOUND,
-        "not_found",
-        "there is no such path",
-    )
+    let message = if request.uri().path().starts_with("/functions/v1/") {
+        "there is no such function"
+    } else {
+        "there is no such path"
+    };
+    refusal(request.uri(), StatusCode::NOT_FOUND, "not_found", message)
 }
 
 /// In the shape of the surface the path belongs to.
@@ -127,14 +131,53 @@ fn refusal(uri: &Uri, status: StatusCode, code: &'static str, message: &str) -> 
         return auth_v1::refusal(status, code, message);
     }
     let error = ApiError::new(status, code, message);
-    let of_documents = ["/api/", "/functions/"]
-        .iter()
-        .any(|prefix| uri.path().starts_with(prefix));
-    if of_documents {
+    if uri.path().starts_with("/storage/") {
+        StorageError::from(error).into_response()
+    } else if of_documents(uri) {
         error.into_document_response()
     } else {
         error.into_response()
     }
+}
+
+fn of_documents(uri: &Uri) -> bool {
+    ["/api/", "/functions/"]
+        .iter()
+        .any(|prefix| uri.path().starts_with(prefix))
+}
+
+/// What failed before or beside a handler (a body over the limit, a panic, a timeout) is plain text or nothing; clients
+/// of the documents' and of Storage's paths read JSON.
+async fn shape(request: Request, next: axum_middleware::Next) -> Response {
+    let uri = request.uri().clone();
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_failure = status.is_client_error() || status.is_server_error();
+    let is_plain = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|mime| mime.as_bytes().starts_with(b"text/plain"));
+    let is_theirs = response.extensions().get::<FromProject>().is_some();
+    let has_a_shape = of_documents(&uri) || uri.path().starts_with("/storage/");
+    if !(is_failure && is_plain && has_a_shape) || is_theirs {
+        return response;
+    }
+    let (code, message) = match status {
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => {
+            ("timeout", "this took too long")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "the body is too large"),
+        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "not now; try again"),
+        status if status.is_server_error() => ("internal", "something went wrong on our side"),
+        _ => ("invalid_request", "the request cannot be read"),
+    };
+    let mut shaped = refusal(&uri, status, code, message);
+    for (name, value) in response.headers() {
+        if *name != header::CONTENT_TYPE && *name != header::CONTENT_LENGTH {
+            shaped.headers_mut().insert(name, value.clone());
+        }
+    }
+    shaped
 }
 
 /// axum's own words for a body over the limit are plain text; the documents' shape says it better.

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::json;
 use wasel_config::WebUrl;
 
@@ -27,6 +27,10 @@ const OF_THE_CONNECTION: [HeaderName; 7] = [
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
 ];
+
+/// Marks an answer that is the project's own, whatever it looks like.
+#[derive(Clone, Copy, Debug)]
+pub struct FromProject;
 
 /// The project's address, where it answers this path.
 #[must_use]
@@ -61,7 +65,8 @@ pub async fn forward(state: &AppState, project: &WebUrl, request: Request) -> Re
                 // Ours say who may read it; two answers to that are refused by browsers.
                 name.as_str().starts_with("access-control-")
             });
-            (status, headers, Body::from_stream(answer.bytes_stream())).into_response()
+            let body = Body::from_stream(answer.bytes_stream());
+            (status, Extension(FromProject), headers, body).into_response()
         }
         Err(error) => {
             tracing::warn!(error = %error.without_url(), "the Supabase project did not answer");

@@ -13,3 +13,4 @@ pub mod run_automations;
 pub mod send_mail;
 pub mod send_message;
 pub mod send_scheduled;
+pub mod sweep_storage;

@@ -23,6 +23,7 @@ const MANAGERS: [Role; 2] = [Role::Owner, Role::Admin];
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(init))
+        .routes(routes!(init_function))
         .routes(routes!(logout))
 }
 
@@ -102,6 +103,19 @@ async fn init(
         body["pairing_code"] = json!(code);
     }
     Ok(Json(body))
+}
+
+/// The same as a function (S4.13).
+#[utoipa::path(post, path = "/functions/v1/whatsapp-init", tag = "documents", request_body = InitRequest,
+    responses((status = 200, description = "`{success, session_id, status, qr_code, pairing_code?, expires_at, message}`"),
+        (status = 400), (status = 401), (status = 403), (status = 404), (status = 409), (status = 422), (status = 429),
+        (status = 504)))]
+async fn init_function(
+    state: State<AppState>,
+    caller: DocumentCaller,
+    request: DocumentJson<InitRequest>,
+) -> Result<Json<Value>, DocumentError> {
+    init(state, caller, request).await
 }
 
 /// The organisation's session, if there is one.

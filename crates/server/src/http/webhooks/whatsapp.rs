@@ -24,7 +24,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(verify_channel))
         .routes(routes!(receive))
         .routes(routes!(receive_channel))
-        .routes(routes!(receive_function))
+        .routes(routes!(verify_function, receive_function))
 }
 
 /// Meta's subscription handshake: answers `hub.challenge` if the verify token is known.
@@ -104,6 +104,17 @@ async fn receive_channel(
     body: Bytes,
 ) -> Result<Json<serde_json::Value>, DocumentError> {
     store(state, Some(ChannelId(channel_id)), uri, headers, body).await
+}
+
+/// The handshake under the document's function name (S4.13).
+#[utoipa::path(get, path = "/functions/v1/whatsapp-webhook", tag = "webhooks",
+    params(("hub.mode" = String, Query), ("hub.verify_token" = String, Query), ("hub.challenge" = String, Query)),
+    responses((status = 200, body = String), (status = 403, description = "the token is not known")))]
+async fn verify_function(
+    state: State<AppState>,
+    query: Query<Vec<(String, String)>>,
+) -> Result<Response, DocumentError> {
+    verify(state, query).await
 }
 
 /// The same under the document's function name (S4.13).
