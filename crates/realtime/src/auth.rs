@@ -26,8 +26,20 @@ pub struct Claims {
 pub trait Authorizer: Send + Sync {
     /// Verifies a token that a client sent in a join or in `access_token`, and again every few minutes while it is in
     /// use. [`ErrorCode::UnknownErrorOnChannel`] means that it could not be verified now (the database is away): a
-    /// channel that is live then stays so.
-    async fn authorize(&self, token: &str) -> Result<Claims, TokenError>;
+    /// channel that is live then stays so. `org_id` is the tenant that the connection names, for people in several and
+    /// for keys of none.
+    async fn authorize(&self, token: &str, org_id: Option<Uuid>) -> Result<Claims, TokenError>;
+
+    /// What the claims open on a private topic, named without `realtime:`; [`ErrorCode::Unauthorized`] when nothing.
+    /// Asked at the join and whenever the token is verified again.
+    async fn open_private(&self, claims: &Claims, topic: &str) -> Result<TopicRights, TokenError>;
+}
+
+/// What somebody may do on a topic they may listen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicRights {
+    /// Send broadcasts.
+    pub send: bool,
 }
 
 /// Codes that `@supabase/supabase-js` users see in front of the text of a refusal (Supabase's list of operational codes).

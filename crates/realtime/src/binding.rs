@@ -16,9 +16,28 @@ const ID_BITS: u32 = 27;
 pub(crate) struct Asked {
     pub object: Map<String, Value>,
     pub id: u32,
+    /// `None`: the binding does not speak of numbers. 0: it wants them told, from now on. Else: the last one seen.
+    pub after: Option<i64>,
+}
+
+/// Ours: the member with the number of the last change seen.
+const AFTER: &str = "after";
+
+/// The same for all positions, so that they neither split groups nor change identifiers.
+fn without_position(object: &Map<String, Value>) -> Map<String, Value> {
+    let mut object = object.clone();
+    if let Some(after) = object.get_mut(AFTER) {
+        *after = Value::Bool(true);
+    }
+    object
 }
 
 impl Asked {
+    /// What sockets must have in common to share frames.
+    pub fn key(&self) -> Map<String, Value> {
+        without_position(&self.object)
+    }
+
     /// The object of the join reply: what was asked, and the identifier.
     pub fn echo(&self) -> Value {
         let mut object = self.object.clone();
@@ -27,26 +46,42 @@ impl Asked {
     }
 }
 
-/// Reads the `postgres_changes` list of a join. `None` when it is no list of objects.
-pub(crate) fn read(list: Option<&Value>) -> Option<Vec<Asked>> {
+/// Reads the `postgres_changes` list of a join. The error is shown to the client.
+pub(crate) fn read(list: Option<&Value>) -> Result<Vec<Asked>, &'static str> {
+    const NO_LIST: &str = "postgres_changes must be a list of objects";
     let list = match list {
-        None | Some(Value::Null) => return Some(Vec::new()),
-        Some(list) => list.as_array()?,
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(list) => list.as_array().ok_or(NO_LIST)?,
     };
     let mut asked: Vec<Asked> = Vec::with_capacity(list.len());
     for value in list {
-        let object = value.as_object()?.clone();
-        let mut id = stable_id(&object);
-        // Equal objects share an identifier; different ones must not, however unlikely.
+        let object = value.as_object().ok_or(NO_LIST)?.clone();
+        let after = read_after(&object)?;
+        let key = without_position(&object);
+        let mut id = stable_id(&key);
+        // Equal objects share an identifier; different ones must not, however unlikely, nor those that may be at
+        // different positions.
         while asked
             .iter()
-            .any(|other| other.id == id && other.object != object)
+            .any(|other| other.id == id && (after.is_some() || other.key() != key))
         {
             id = (id + 1) % (1 << ID_BITS);
         }
-        asked.push(Asked { object, id });
+        asked.push(Asked { object, id, after });
     }
-    Some(asked)
+    Ok(asked)
+}
+
+fn read_after(object: &Map<String, Value>) -> Result<Option<i64>, &'static str> {
+    const BAD: &str = "after must be the change_seq of the last row heard, 0 or null";
+    match object.get(AFTER) {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(0)),
+        Some(after) => match after.as_i64() {
+            Some(after @ 0..) => Ok(Some(after)),
+            _ => Err(BAD),
+        },
+    }
 }
 
 /// FNV-1a over the members in the order of their names, folded to 27 bits: the same on every node and socket.
@@ -72,6 +107,10 @@ fn stable_id(object: &Map<String, Value>) -> u32 {
 #[derive(Debug)]
 pub(crate) struct Binding {
     pub id: u32,
+    /// Its place in the list that was asked for.
+    pub index: usize,
+    /// Rows are told with their number.
+    pub tells_seq: bool,
     /// `None` listens to all tables of the catalog.
     pub table: Option<Arc<str>>,
     /// `None` takes every kind.
@@ -83,7 +122,12 @@ pub(crate) struct Binding {
 
 impl Binding {
     /// Checks what was asked against the catalog, for a role. The error is shown to the client.
-    pub fn compile(asked: &Asked, catalog: &Catalog, role: &str) -> Result<Self, String> {
+    pub fn compile(
+        index: usize,
+        asked: &Asked,
+        catalog: &Catalog,
+        role: &str,
+    ) -> Result<Self, String> {
         let text = |name: &str| match asked.object.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str())),
@@ -115,6 +159,8 @@ impl Binding {
             }
             return Ok(Self {
                 id: asked.id,
+                index,
+                tells_seq: asked.after.is_some(),
                 table: None,
                 op,
                 filter: Filter::default(),
@@ -138,6 +184,8 @@ impl Binding {
         }
         Ok(Self {
             id: asked.id,
+            index,
+            tells_seq: asked.after.is_some(),
             table: Some(Arc::from(table)),
             op,
             filter: Filter::parse(filter, info).map_err(|error| error.to_string())?,
@@ -201,8 +249,33 @@ mod tests {
 
     #[test]
     fn a_list_that_holds_something_else_is_refused() {
-        assert!(read(Some(&json!([1]))).is_none());
-        assert!(read(Some(&json!({"event": "*"}))).is_none());
+        assert!(read(Some(&json!([1]))).is_err());
+        assert!(read(Some(&json!({"event": "*"}))).is_err());
         assert!(read(None).expect("empty").is_empty());
+    }
+
+    #[test]
+    fn a_position_is_read_and_changes_neither_key_nor_identifier() {
+        let at = |after: Value| {
+            let list = json!([{"event": "*", "table": "t", "after": after}]);
+            read(Some(&list)).map(|mut asked| asked.remove(0))
+        };
+        let (new, old) = (at(Value::Null).expect("null"), at(json!(7)).expect("7"));
+        assert_eq!((new.after, old.after), (Some(0), Some(7)));
+        assert_eq!(new.id, old.id);
+        assert_eq!(new.key(), old.key());
+        assert_eq!(old.echo()["after"], 7, "echoed as it was");
+        let plain = read(Some(&json!([{"event": "*", "table": "t"}]))).expect("list");
+        assert_eq!(plain[0].after, None);
+        assert_ne!(plain[0].id, new.id, "its rows come without numbers");
+        for bad in [json!("7"), json!(-1), json!(1.5), json!([1])] {
+            assert!(at(bad.clone()).is_err(), "{bad}");
+        }
+        let twice = json!([{"event": "*", "after": 1}, {"event": "*", "after": 2}]);
+        let twice = read(Some(&twice)).expect("list");
+        assert_ne!(
+            twice[0].id, twice[1].id,
+            "they may be at different positions"
+        );
     }
 }

@@ -15,6 +15,9 @@ const MAX_ROW_BYTES: usize = 1024 * 1024;
 /// A field that short is kept in a row that is too large.
 const SHORT_FIELD_BYTES: usize = 64;
 
+/// Where rows tell their number, to bindings that say `after`.
+const SEQ_COLUMN: &str = "change_seq";
+
 /// Kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChangeOp {
@@ -63,8 +66,14 @@ impl Change {
         .and_then(Value::as_object)
     }
 
-    /// The `data` object of a `postgres_changes` message. `select` keeps the named columns and the key.
-    pub(crate) fn encode_data(&self, table: &TableInfo, select: Option<&[String]>) -> Bytes {
+    /// The `data` object of a `postgres_changes` message. `select` keeps the named columns and the key; with `tells_seq`
+    /// the row has the change's number as a further column.
+    pub(crate) fn encode_data(
+        &self,
+        table: &TableInfo,
+        select: Option<&[String]>,
+        tells_seq: bool,
+    ) -> Bytes {
         let keep = |name: &str| {
             select.is_none_or(|select| select.iter().any(|selected| selected == name))
                 || table.primary_key.iter().any(|key| key == name)
@@ -83,6 +92,11 @@ impl Change {
                 table.primary_key.iter().any(|key| key == name)
             })),
         };
+        let (column, seq) = (SEQ_COLUMN.to_owned(), Value::from(self.seq));
+        let (mut record, mut old_record) = (record, old_record);
+        if tells_seq && let Some(row) = record.as_mut().or(old_record.as_mut()) {
+            row.push((&column, &seq));
+        }
         let mut rows = encode_rows(record.as_deref(), old_record.as_deref(), |_| true);
         let too_large = rows.len() > MAX_ROW_BYTES;
         if too_large {
@@ -103,14 +117,16 @@ impl Change {
         put_string(&mut out, &committed_at);
         out.put_slice(b",\"columns\":[");
         let columns = table.columns.iter().filter(|column| keep(&column.name));
-        for (index, column) in columns.enumerate() {
+        let columns = columns.map(|column| (column.name.as_str(), column.type_.as_str()));
+        let columns = columns.chain(tells_seq.then_some((SEQ_COLUMN, "int8")));
+        for (index, (name, type_)) in columns.enumerate() {
             if index > 0 {
                 out.put_u8(b',');
             }
             out.put_slice(b"{\"name\":");
-            put_string(&mut out, &column.name);
+            put_string(&mut out, name);
             out.put_slice(b",\"type\":");
-            put_string(&mut out, &column.type_);
+            put_string(&mut out, type_);
             out.put_u8(b'}');
         }
         out.put_slice(b"]");
@@ -195,7 +211,7 @@ mod tests {
     }
 
     fn data(change: &Change, select: Option<&[String]>) -> Value {
-        serde_json::from_slice(&change.encode_data(&table(), select)).expect("valid JSON")
+        serde_json::from_slice(&change.encode_data(&table(), select, false)).expect("valid JSON")
     }
 
     #[test]
@@ -254,6 +270,24 @@ mod tests {
             data["columns"],
             json!([{"name": "id", "type": "int8"}, {"name": "b", "type": "text"}])
         );
+    }
+
+    #[test]
+    fn the_number_is_a_column_of_the_row_that_counts() {
+        let told = |op, record, old_record| -> Value {
+            let change = change(op, record, old_record);
+            serde_json::from_slice(&change.encode_data(&table(), None, true)).expect("valid JSON")
+        };
+        let row = || Some(json!({"id": 1}));
+        let insert = told(ChangeOp::Insert, row(), None);
+        assert_eq!(insert["record"], json!({"id": 1, "change_seq": 1}));
+        let last = insert["columns"].as_array().and_then(|all| all.last());
+        assert_eq!(last, Some(&json!({"name": "change_seq", "type": "int8"})));
+        let update = told(ChangeOp::Update, row(), row());
+        assert_eq!(update["record"]["change_seq"], 1);
+        assert_eq!(update["old_record"], json!({"id": 1}));
+        let delete = told(ChangeOp::Delete, None, row());
+        assert_eq!(delete["old_record"]["change_seq"], 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
+use super::catch_up::Behind;
 use super::interest::Interest;
 use crate::auth::Scope;
 use crate::binding::{Asked, Binding};
@@ -13,7 +14,7 @@ use crate::catalog::{Catalog, TableInfo};
 use crate::change::Change;
 use crate::codec::{Outgoing, Vsn, put_json};
 use crate::outbox::Outbox;
-use crate::socket::{Frame, messages};
+use crate::socket::messages;
 
 /// The groups of one tenant, found by what they listen to.
 #[derive(Debug, Default)]
@@ -42,12 +43,29 @@ struct Group {
     bindings: Vec<Binding>,
     /// What the system event said; empty when all bindings are live.
     problem: String,
-    members: HashMap<u64, Arc<Outbox>>,
+    members: HashMap<u64, Member>,
+}
+
+/// One channel in its group.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub outbox: Arc<Outbox>,
+    /// Changes up to here it has had.
+    pub after: i64,
+    /// Set while it reads history and takes nothing from here.
+    pub behind: Option<Box<Behind>>,
+}
+
+/// What became of a row of history.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Requeued {
+    Frames(usize),
+    NoRoom,
 }
 
 impl GroupKey {
     pub fn new(topic: Arc<str>, vsn: Vsn, scope: Scope, asked: &[Asked]) -> Self {
-        let objects: Vec<_> = asked.iter().map(|asked| &asked.object).collect();
+        let objects: Vec<_> = asked.iter().map(Asked::key).collect();
         Self {
             topic,
             vsn,
@@ -72,7 +90,7 @@ impl Groups {
         catalog: &Catalog,
         interest: &RwLock<Interest>,
     ) -> Option<u64> {
-        let current = self.by_id.get(&group)?;
+        let current = self.by_id.get_mut(&group)?;
         if current.key.scope == *scope {
             return Some(group);
         }
@@ -81,47 +99,109 @@ impl Groups {
             ..(*current.key).clone()
         };
         let asked = current.asked.clone();
-        let outbox = current.members.get(&socket)?.clone();
-        let new = self.enter(key, asked, socket, outbox, catalog, interest);
+        let member = current.members.remove(&socket)?;
+        let new = self.enter(key, asked, socket, member, catalog, interest);
         self.leave(group, socket, interest);
         Some(new)
     }
 
-    /// Hands a change to every socket that may see it and asked for it. Answers how many got a frame.
-    pub fn deliver(&self, change: &Change, table: &TableInfo) -> usize {
-        let Some(row) = change.filter_row() else {
-            tracing::warn!(
-                change.seq,
-                change.table = %change.name,
-                "a change without a row was not announced"
-            );
+    /// Hands a row that changed, under all names it has, to every socket that may see it and asked for it. Answers how
+    /// many frames were queued. A socket without room gets none of them: it falls behind, if it can read history.
+    pub fn deliver(&mut self, row: &[Change], catalog: &Catalog, has_history: bool) -> usize {
+        let Some(seq) = row.first().map(|change| change.seq) else {
             return 0;
         };
-        let mut encoded = Encoded::default();
+        let mut told: Vec<Told<'_>> = row
+            .iter()
+            .filter_map(|change| Told::new(change, catalog))
+            .collect();
+        let mut ids: Vec<u64> = Vec::new();
+        for told in &told {
+            let here = self.by_table.get(&told.change.name);
+            let everywhere = (!told.table.alias).then_some(&self.on_all_tables);
+            ids.extend(here.into_iter().chain(everywhere).flatten());
+        }
+        if told.len() > 1 || !self.on_all_tables.is_empty() {
+            ids.sort_unstable();
+            ids.dedup();
+        }
         let mut delivered = 0;
-        let none = BTreeSet::new();
-        let here = self.by_table.get(&change.name).unwrap_or(&none);
-        let everywhere = if table.alias {
-            &none
-        } else {
-            &self.on_all_tables
-        };
-        for id in here.union(everywhere) {
-            let Some(group) = self.by_id.get(id) else {
+        for id in ids {
+            let Some(group) = self.by_id.get_mut(&id) else {
                 continue;
             };
-            let scope = &group.key.scope;
-            if !scope.sees(change.channel_id) || !table.is_readable_by(&scope.role) {
+            let mut frames = Vec::new();
+            for told in &mut told {
+                group.frames(told, None, &mut frames);
+            }
+            if frames.is_empty() {
                 continue;
             }
-            for frame in group.frames(change, row, table, &mut encoded) {
-                for outbox in group.members.values() {
-                    outbox.push(Frame::Text(frame.clone()));
+            for member in group.members.values_mut() {
+                if member.behind.is_some() || seq <= member.after {
+                    continue;
                 }
-                delivered += group.members.len();
+                if member.outbox.offer(&frames) {
+                    delivered += frames.len();
+                } else if has_history {
+                    member.behind = Some(Box::new(Behind {
+                        read: seq - 1,
+                        fence: 0,
+                        heard: None,
+                        attended: false,
+                    }));
+                    member.outbox.ask_catch_up();
+                } else {
+                    member.outbox.overflow();
+                }
             }
         }
         delivered
+    }
+
+    /// Queues a row of history for one member that is behind. `None` when it is not there.
+    pub fn requeue(
+        &mut self,
+        group: u64,
+        socket: u64,
+        row: &[Change],
+        catalog: &Catalog,
+    ) -> Option<Requeued> {
+        let group = self.by_id.get(&group)?;
+        let member = group.members.get(&socket)?;
+        let behind = member.behind.as_ref()?;
+        let mut frames = Vec::new();
+        for change in row {
+            if change.seq > behind.read
+                && let Some(mut told) = Told::new(change, catalog)
+            {
+                group.frames(&mut told, behind.heard.as_deref(), &mut frames);
+            }
+        }
+        if frames.is_empty() || member.outbox.offer(&frames) {
+            Some(Requeued::Frames(frames.len()))
+        } else {
+            Some(Requeued::NoRoom)
+        }
+    }
+
+    pub fn member(&mut self, group: u64, socket: u64) -> Option<&mut Member> {
+        self.by_id.get_mut(&group)?.members.get_mut(&socket)
+    }
+
+    /// All published names that a group listens to.
+    pub fn names(&self, group: u64, catalog: &Catalog) -> Option<Vec<Arc<str>>> {
+        let group = self.by_id.get(&group)?;
+        let bindings = &group.bindings;
+        let named = bindings.iter().filter_map(|binding| binding.table.clone());
+        let mut names: Vec<_> = named.collect();
+        if bindings.iter().any(|binding| binding.table.is_none()) {
+            let all = catalog.0.iter().filter(|(_, table)| !table.alias);
+            names.extend(all.map(|(name, _)| Arc::from(name.as_str())));
+        }
+        names.sort_unstable();
+        names.dedup();
+        Some(names)
     }
 
     /// Checks all bindings against a new catalog and tells channels whose bindings now work, or no longer do.
@@ -135,8 +215,8 @@ impl Groups {
                 if group.problem != before {
                     let Group { key, problem, .. } = &*group;
                     let frame = messages::subscribed(key.vsn, &key.topic, None, problem);
-                    for outbox in group.members.values() {
-                        outbox.push(frame.clone());
+                    for member in group.members.values() {
+                        member.outbox.push(frame.clone());
                     }
                 }
             }
@@ -150,14 +230,14 @@ impl Groups {
         key: GroupKey,
         asked: Arc<[Asked]>,
         socket: u64,
-        outbox: Arc<Outbox>,
+        member: Member,
         catalog: &Catalog,
         interest: &RwLock<Interest>,
     ) -> u64 {
         if let Some(id) = self.ids.get(&key)
             && let Some(group) = self.by_id.get_mut(id)
         {
-            group.members.insert(socket, outbox);
+            group.members.insert(socket, member);
             return *id;
         }
         let id = self.next_id;
@@ -168,7 +248,7 @@ impl Groups {
             asked,
             bindings: Vec::new(),
             problem: String::new(),
-            members: HashMap::from([(socket, outbox)]),
+            members: HashMap::from([(socket, member)]),
         };
         group.compile(catalog);
         self.by_id.insert(id, group);
@@ -235,8 +315,8 @@ impl Group {
     fn compile(&mut self, catalog: &Catalog) {
         let mut problems = Vec::new();
         self.bindings.clear();
-        for asked in self.asked.iter() {
-            match Binding::compile(asked, catalog, &self.key.scope.role) {
+        for (index, asked) in self.asked.iter().enumerate() {
+            match Binding::compile(index, asked, catalog, &self.key.scope.role) {
                 Ok(binding) => self.bindings.push(binding),
                 Err(problem) => problems.push(problem),
             }
@@ -244,67 +324,91 @@ impl Group {
         self.problem = problems.join("; ");
     }
 
-    /// The frames of a change: one with all identifiers that match, or one for each selection of columns.
-    fn frames(
-        &self,
-        change: &Change,
-        row: &Map<String, Value>,
-        table: &TableInfo,
-        encoded: &mut Encoded,
-    ) -> Vec<Bytes> {
-        let mut matched: Vec<(Option<&[String]>, Vec<u32>)> = Vec::new();
+    /// Adds the frames of a change: one with all identifiers that match, or one for each form in which the row is asked
+    /// for. `heard` says what bindings know already.
+    fn frames(&self, told: &mut Told<'_>, heard: Option<&[Option<i64>]>, frames: &mut Vec<Bytes>) {
+        let (change, table) = (told.change, told.table);
+        let scope = &self.key.scope;
+        if !scope.sees(change.channel_id) || !table.is_readable_by(&scope.role) {
+            return;
+        }
+        let mut matched: Vec<(Form<'_>, Vec<u32>)> = Vec::new();
         for binding in &self.bindings {
-            if !binding.matches(change, row, table.alias) {
+            let known = heard.and_then(|heard| *heard.get(binding.index)?);
+            if known.is_some_and(|seq| change.seq <= seq)
+                || !binding.matches(change, told.row, table.alias)
+            {
                 continue;
             }
-            let select = binding.select.as_deref();
-            match matched.iter_mut().find(|(other, _)| *other == select) {
+            let form = (binding.select.as_deref(), binding.tells_seq);
+            match matched.iter_mut().find(|(other, _)| *other == form) {
                 Some((_, ids)) if ids.contains(&binding.id) => {}
                 Some((_, ids)) => ids.push(binding.id),
-                None => matched.push((select, vec![binding.id])),
+                None => matched.push((form, vec![binding.id])),
             }
         }
-        matched
-            .into_iter()
-            .map(|(select, ids)| {
-                let data = encoded.data(change, table, select);
-                let mut payload = BytesMut::with_capacity(data.len() + 32 + 12 * ids.len());
-                payload.put_slice(b"{\"ids\":");
-                put_json(&mut payload, &ids);
-                payload.put_slice(b",\"data\":");
-                payload.put_slice(&data);
-                payload.put_u8(b'}');
-                Outgoing {
-                    join_ref: None,
-                    reference: None,
-                    topic: &self.key.topic,
-                    event: "postgres_changes",
-                    payload: &payload,
-                }
-                .encode(self.key.vsn)
-            })
-            .collect()
+        for (form, ids) in matched {
+            let data = told.data(form);
+            let mut payload = BytesMut::with_capacity(data.len() + 32 + 12 * ids.len());
+            payload.put_slice(b"{\"ids\":");
+            put_json(&mut payload, &ids);
+            payload.put_slice(b",\"data\":");
+            payload.put_slice(&data);
+            payload.put_u8(b'}');
+            let frame = Outgoing {
+                join_ref: None,
+                reference: None,
+                topic: &self.key.topic,
+                event: "postgres_changes",
+                payload: &payload,
+            };
+            frames.push(frame.encode(self.key.vsn));
+        }
     }
 }
 
-/// The encoded rows of one change, by selection of columns.
-#[derive(Default)]
-struct Encoded {
-    data: Vec<(Option<Vec<String>>, Bytes)>,
+/// Columns to keep, and whether the row tells its number.
+type Form<'a> = (Option<&'a [String]>, bool);
+
+/// One change under one name, with its encoded rows by form.
+struct Told<'a> {
+    change: &'a Change,
+    row: &'a Map<String, Value>,
+    table: &'a TableInfo,
+    encoded: Vec<(Option<Vec<String>>, bool, Bytes)>,
 }
 
-impl Encoded {
-    fn data(&mut self, change: &Change, table: &TableInfo, select: Option<&[String]>) -> Bytes {
-        if let Some((_, data)) = self
-            .data
+impl<'a> Told<'a> {
+    /// `None` for a table that is not published.
+    fn new(change: &'a Change, catalog: &'a Catalog) -> Option<Self> {
+        let table = catalog.table(&change.name)?;
+        let Some(row) = change.filter_row() else {
+            tracing::warn!(
+                change.seq,
+                change.table = %change.name,
+                "a change without a row was not announced"
+            );
+            return None;
+        };
+        Some(Self {
+            change,
+            row,
+            table,
+            encoded: Vec::new(),
+        })
+    }
+
+    fn data(&mut self, (select, tells_seq): Form<'_>) -> Bytes {
+        if let Some((_, _, data)) = self
+            .encoded
             .iter()
-            .find(|(other, _)| other.as_deref() == select)
+            .find(|(other, tells, _)| other.as_deref() == select && *tells == tells_seq)
         {
             return data.clone();
         }
-        let data = change.encode_data(table, select);
-        self.data
-            .push((select.map(<[String]>::to_vec), data.clone()));
+        let data = self.change.encode_data(self.table, select, tells_seq);
+        self.encoded
+            .push((select.map(<[String]>::to_vec), tells_seq, data.clone()));
         data
     }
 }

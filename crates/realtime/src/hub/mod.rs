@@ -3,8 +3,11 @@
 //! Everything is kept per tenant, so topics of different tenants never meet. Sockets that ask for the same thing with the
 //! same rights form a group: a change is judged, filtered and encoded once per group.
 
+mod catch_up;
 mod groups;
 mod interest;
+mod nodes;
+mod position;
 mod presence;
 mod tenant;
 
@@ -12,16 +15,27 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::auth::{Authorizer, Scope};
+use crate::binding::{Asked, Binding};
 use crate::catalog::Catalog;
 use crate::change::Change;
 use crate::codec::BroadcastPayload;
+use crate::history::History;
 use crate::limits::Limits;
+use crate::outbox::Outbox;
+use crate::peers::{PeerMessage, Peers};
+use catch_up::CatchUp;
 use interest::Interest;
-use tenant::Tenant;
-pub(crate) use tenant::{Join, TrackOutcome};
+use position::Position;
+use tenant::{Around, Tenant};
+pub(crate) use tenant::{Join, TopicKey, TrackOutcome};
+
+/// Pages of history read at the same time: so much of it is in memory at most.
+const HISTORY_READS: usize = 4;
 
 /// Brings changes, broadcasts and presence to the sockets of this process.
 pub struct Hub {
@@ -32,6 +46,10 @@ pub struct Hub {
     interest: RwLock<Interest>,
     tenants: RwLock<HashMap<Uuid, Arc<Mutex<Tenant>>>>,
     next_socket: AtomicU64,
+    history: Option<Arc<dyn History>>,
+    history_reads: Semaphore,
+    peers: Option<Arc<dyn Peers>>,
+    position: Position,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +60,11 @@ pub(crate) struct Counters {
     pub slow_readers_cut: AtomicU64,
     pub frames_dropped: AtomicU64,
     pub messages_limited: AtomicU64,
+    pub catch_ups: AtomicU64,
+    pub changes_read_again: AtomicU64,
+    pub unauthorized_closed: AtomicU64,
+    pub peer_messages_sent: AtomicU64,
+    pub peer_messages_received: AtomicU64,
 }
 
 /// What the hub has done and holds, for metrics.
@@ -59,6 +82,18 @@ pub struct Stats {
     pub frames_dropped: u64,
     /// Messages from clients refused for their rate, since the start.
     pub messages_limited: u64,
+    /// Channels that came back with a number or fell behind, and read history, since the start.
+    pub catch_ups: u64,
+    /// Changes handed to sockets from history, since the start; they count as deliveries, too.
+    pub changes_read_again: u64,
+    /// Sockets closed because none of their channels was allowed any more, since the start.
+    pub unauthorized_closed: u64,
+    /// Messages handed over for other nodes, since the start.
+    pub peer_messages_sent: u64,
+    /// Messages of other nodes, since the start.
+    pub peer_messages_received: u64,
+    /// Messages for other nodes that could not be carried, since the start.
+    pub peer_messages_dropped: u64,
 }
 
 impl Hub {
@@ -72,10 +107,42 @@ impl Hub {
             interest: RwLock::default(),
             tenants: RwLock::default(),
             next_socket: AtomicU64::new(1),
+            history: None,
+            history_reads: Semaphore::new(HISTORY_READS),
+            peers: None,
+            position: Position::default(),
         }
     }
 
-    /// Announces committed changes, in the order given. Changes of tables outside the catalog reach nobody.
+    /// The same with a history. Without one, channels cannot come back with a number, and readers too slow for the
+    /// changes are cut. It needs [`Self::begin_round`] and [`Self::settle`] to be called.
+    #[must_use]
+    pub fn with_history(mut self, history: Arc<dyn History>) -> Self {
+        self.history = Some(history);
+        self
+    }
+
+    /// The same as one of several nodes.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Arc<dyn Peers>) -> Self {
+        self.peers = Some(peers);
+        self
+    }
+
+    /// A round of reading the change log begins. Answers all published names that somebody listens to; whoever comes
+    /// later is told what commits later.
+    pub fn begin_round(&self) -> Vec<Arc<str>> {
+        self.position.begin();
+        self.wanted_names()
+    }
+
+    /// The round has ended: everything up to this number has been handed to [`Self::publish`].
+    pub fn settle(&self, seq: i64) {
+        self.position.settle(seq);
+    }
+
+    /// Announces committed changes, in the order of their numbers; the names of one row follow each other. Changes of
+    /// tables outside the catalog reach nobody.
     pub fn publish(&self, changes: &[Change]) {
         for of_one_tenant in changes.chunk_by(|a, b| a.org_id == b.org_id) {
             let Some(tenant) = of_one_tenant
@@ -85,13 +152,11 @@ impl Hub {
                 continue;
             };
             let mut delivered = 0;
-            for change in of_one_tenant {
-                // One change at a time, so that joins of a busy tenant get their turn.
-                let tenant = lock(&tenant);
+            for row in of_one_tenant.chunk_by(|a, b| a.seq == b.seq) {
+                // One row at a time, so that joins of a busy tenant get their turn.
+                let mut tenant = lock(&tenant);
                 let catalog = self.catalog();
-                if let Some(table) = catalog.table(&change.name) {
-                    delivered += tenant.groups.deliver(change, table);
-                }
+                delivered += tenant.deliver(row, &catalog, self.history.is_some());
             }
             self.count_deliveries(delivered);
         }
@@ -105,8 +170,7 @@ impl Hub {
                 && self.catalog().table(name).is_some_and(|info| !info.alias))
     }
 
-    /// All published names that somebody listens to.
-    pub fn wanted_names(&self) -> Vec<Arc<str>> {
+    fn wanted_names(&self) -> Vec<Arc<str>> {
         let interest = self.interest.read().unwrap_or_else(PoisonError::into_inner);
         let mut names: Vec<Arc<str>> = interest.tables().collect();
         if interest.in_all_tables() {
@@ -119,30 +183,55 @@ impl Hub {
         names
     }
 
-    /// Sends a broadcast to the channels of a tenant that joined the topic, named as users name it (without `realtime:`).
-    /// Answers how many sockets it was handed to.
+    /// Sends a broadcast to the channels of a tenant that joined the topic, named as users name it (without `realtime:`),
+    /// on all nodes. Answers how many sockets it was handed to here.
     pub fn broadcast(
         &self,
         org_id: Uuid,
         topic: &str,
+        private: bool,
         event: &str,
         payload: &BroadcastPayload,
     ) -> usize {
-        let Some(tenant) = self.tenant(org_id) else {
-            return 0;
+        let topic = TopicKey {
+            name: Arc::from(format!("{TOPIC_PREFIX}{topic}")),
+            private,
         };
-        let full_topic = format!("{TOPIC_PREFIX}{topic}");
-        let delivered = lock(&tenant).broadcast(&full_topic, None, event, payload);
-        self.count_deliveries(delivered);
-        delivered
+        self.tell_broadcast(org_id, &topic, event, payload);
+        self.broadcast_here(org_id, &topic, event, payload)
     }
 
-    /// Verifies anew the tokens of a person's channels (of all channels of the tenant without one), at once. To be called
-    /// when memberships or roles change; otherwise lost rights end at the next regular check.
+    /// Verifies anew the tokens of a person's channels (of all channels of the tenant without one), at once and on all
+    /// nodes. To be called when memberships, roles or sessions end; otherwise lost rights end at the next regular check.
     pub fn recheck(&self, org_id: Uuid, user_id: Option<Uuid>) {
+        self.tell(|| PeerMessage::Recheck { org_id, user_id });
+        self.recheck_here(org_id, user_id);
+    }
+
+    /// The same on this node alone, for what every node learns by itself.
+    pub fn recheck_here(&self, org_id: Uuid, user_id: Option<Uuid>) {
         if let Some(tenant) = self.tenant(org_id) {
             lock(&tenant).recheck(user_id);
         }
+    }
+
+    /// The people whose sockets are open here, with their tenants.
+    pub fn users(&self) -> Vec<(Uuid, Uuid)> {
+        let tenants: Vec<_> = {
+            let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+            tenants
+                .iter()
+                .map(|(id, tenant)| (*id, tenant.clone()))
+                .collect()
+        };
+        let mut users = Vec::new();
+        for (org_id, tenant) in tenants {
+            let tenant = lock(&tenant);
+            users.extend(tenant.users().map(|user| (org_id, user)));
+        }
+        users.sort_unstable();
+        users.dedup();
+        users
     }
 
     /// Replaces the published tables. Bindings that could not be met before are tried again.
@@ -168,6 +257,12 @@ impl Hub {
             slow_readers_cut: read(&self.counters.slow_readers_cut),
             frames_dropped: read(&self.counters.frames_dropped),
             messages_limited: read(&self.counters.messages_limited),
+            catch_ups: read(&self.counters.catch_ups),
+            changes_read_again: read(&self.counters.changes_read_again),
+            unauthorized_closed: read(&self.counters.unauthorized_closed),
+            peer_messages_sent: read(&self.counters.peer_messages_sent),
+            peer_messages_received: read(&self.counters.peer_messages_received),
+            peer_messages_dropped: self.peers.as_ref().map_or(0, |peers| peers.dropped()),
         }
     }
 
@@ -175,10 +270,39 @@ impl Hub {
         self.next_socket.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Why bindings could not be met for a role; empty when all can.
+    pub(crate) fn problem_of(&self, asked: &[Asked], role: &str) -> String {
+        let catalog = self.catalog();
+        let problems = asked
+            .iter()
+            .enumerate()
+            .filter_map(|(index, asked)| Binding::compile(index, asked, &catalog, role).err());
+        problems.collect::<Vec<_>>().join("; ")
+    }
+
     /// Joins a channel and queues the answer, so that no change can come before it.
     pub(crate) fn join(self: &Arc<Self>, org_id: Uuid, scope: Scope, join: Join<'_>) -> Membership {
         let topic = join.topic.clone();
-        let socket = join.socket;
+        let (socket, outbox) = (join.socket, join.outbox.clone());
+        let tenant = self.in_tenant(org_id, |tenant| {
+            tenant.join(join, scope, &self.around(&self.catalog()));
+        });
+        self.counters.channels.fetch_add(1, Ordering::Relaxed);
+        let mut membership = Membership {
+            hub: self.clone(),
+            org_id,
+            tenant,
+            topic,
+            socket,
+            outbox,
+            catch_up: None,
+        };
+        membership.catch_up();
+        membership
+    }
+
+    /// Does something with a tenant, which is made if need be.
+    fn in_tenant(&self, org_id: Uuid, act: impl FnOnce(&mut Tenant)) -> Arc<Mutex<Tenant>> {
         loop {
             let tenant = self.tenant_or_new(org_id);
             let mut guard = lock(&tenant);
@@ -188,17 +312,32 @@ impl Hub {
                 std::thread::yield_now();
                 continue;
             }
-            let group = guard.join(join, scope, &self.catalog(), &self.interest);
+            act(&mut guard);
             drop(guard);
-            self.counters.channels.fetch_add(1, Ordering::Relaxed);
-            return Membership {
-                hub: self.clone(),
-                org_id,
-                tenant,
-                topic,
-                socket,
-                group,
-            };
+            return tenant;
+        }
+    }
+
+    /// Removes a tenant in which nobody is left.
+    fn retire_if_empty(&self, org_id: Uuid, tenant: &Arc<Mutex<Tenant>>) {
+        if !lock(tenant).retire_if_empty() {
+            return;
+        }
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        if tenants
+            .get(&org_id)
+            .is_some_and(|current| Arc::ptr_eq(current, tenant))
+        {
+            tenants.remove(&org_id);
+        }
+    }
+
+    fn around<'a>(&'a self, catalog: &'a Catalog) -> Around<'a> {
+        Around {
+            catalog,
+            interest: &self.interest,
+            position: &self.position,
+            has_history: self.history.is_some(),
         }
     }
 
@@ -236,9 +375,11 @@ pub(crate) struct Membership {
     hub: Arc<Hub>,
     org_id: Uuid,
     tenant: Arc<Mutex<Tenant>>,
-    topic: Arc<str>,
+    topic: TopicKey,
     socket: u64,
-    group: Option<u64>,
+    outbox: Arc<Outbox>,
+    /// Reads history while the channel is behind.
+    catch_up: Option<JoinHandle<()>>,
 }
 
 impl Membership {
@@ -246,9 +387,15 @@ impl Membership {
         self.org_id
     }
 
+    pub fn is_private(&self) -> bool {
+        self.topic.private
+    }
+
     /// Sends a broadcast of this channel to the others, and to itself with `echo`.
     pub fn broadcast(&self, event: &str, payload: &BroadcastPayload, echo: bool) {
         let except = (!echo).then_some(self.socket);
+        self.hub
+            .tell_broadcast(self.org_id, &self.topic, event, payload);
         let delivered = lock(&self.tenant).broadcast(&self.topic, except, event, payload);
         self.hub.count_deliveries(delivered);
     }
@@ -258,7 +405,11 @@ impl Membership {
         &self,
         payload: Option<serde_json::Map<String, serde_json::Value>>,
     ) -> TrackOutcome {
-        lock(&self.tenant).track(&self.topic, self.socket, payload)
+        let mut tenant = lock(&self.tenant);
+        let (outcome, news) = tenant.track(&self.topic, self.socket, payload);
+        // Under the lock, so that nodes hear of it in the order in which it happened.
+        self.hub.tell_presence(self.org_id, news);
+        outcome
     }
 
     /// Changes what the channel may see from now on.
@@ -266,35 +417,41 @@ impl Membership {
         let mut tenant = lock(&self.tenant);
         // Read under the lock: a catalog that comes later finds the new group.
         let catalog = self.hub.catalog();
-        tenant.set_user(&self.topic, self.socket, user_id);
-        if let Some(group) = self.group {
-            self.group =
-                tenant
-                    .groups
-                    .rescope(group, self.socket, scope, &catalog, &self.hub.interest);
+        let around = self.hub.around(&catalog);
+        tenant.rescope(&self.topic, self.socket, scope, user_id, &around);
+    }
+
+    /// Begins to read history if the channel is behind.
+    pub fn catch_up(&mut self) {
+        let Some(history) = &self.hub.history else {
+            return;
+        };
+        if !lock(&self.tenant).attend(&self.topic, self.socket) {
+            return;
         }
+        let catch_up = CatchUp {
+            hub: self.hub.clone(),
+            history: history.clone(),
+            org_id: self.org_id,
+            tenant: self.tenant.clone(),
+            topic: self.topic.clone(),
+            socket: self.socket,
+            outbox: self.outbox.clone(),
+        };
+        self.catch_up = Some(tokio::spawn(catch_up.run()));
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let mut tenant = lock(&self.tenant);
-        tenant.leave(&self.topic, self.socket, self.group, &self.hub.interest);
-        let retired = tenant.retire_if_empty();
-        drop(tenant);
-        if retired {
-            let mut tenants = self
-                .hub
-                .tenants
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            if tenants
-                .get(&self.org_id)
-                .is_some_and(|current| Arc::ptr_eq(current, &self.tenant))
-            {
-                tenants.remove(&self.org_id);
-            }
+        if let Some(catch_up) = self.catch_up.take() {
+            catch_up.abort();
         }
+        let mut tenant = lock(&self.tenant);
+        let news = tenant.leave(&self.topic, self.socket, &self.hub.interest);
+        self.hub.tell_presence(self.org_id, news);
+        drop(tenant);
+        self.hub.retire_if_empty(self.org_id, &self.tenant);
         self.hub.counters.channels.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -6,9 +6,11 @@
 //! where one goes, all that were there leave first. Every client ends in the same state.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 /// The entries of a topic.
 #[derive(Debug, Default)]
@@ -16,9 +18,23 @@ pub(super) struct Presence {
     entries: BTreeMap<String, Vec<Entry>>,
 }
 
+/// Which channel tracks: that of a socket here, or on another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// `None` for this node.
+    pub node: Option<Uuid>,
+    pub socket: u64,
+}
+
+impl Owner {
+    pub fn here(socket: u64) -> Self {
+        Self { node: None, socket }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
-    socket: u64,
+    owner: Owner,
     /// What was tracked, with the server's `phx_ref`.
     meta: Map<String, Value>,
 }
@@ -33,42 +49,65 @@ impl Presence {
         Value::Object(keys.map(|key| (key.clone(), self.metas(key))).collect())
     }
 
-    /// Sets the entry of a socket. A second call replaces the first, under a new reference.
-    pub fn track(&mut self, socket: u64, key: &str, payload: Map<String, Value>) -> Diffs {
-        let mut diffs = Vec::new();
-        if self.has(socket, key) {
-            diffs.push(self.leaves(key));
-            self.remove(socket, key);
-        }
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Sets the entry of a channel. A second call replaces the first, under a new reference.
+    pub fn track(&mut self, owner: Owner, key: &str, payload: Map<String, Value>) -> Diffs {
         let mut meta = payload;
-        meta.insert("phx_ref".to_owned(), Value::from(next_ref()));
+        meta.insert(PHX_REF.to_owned(), Value::from(next_ref()));
+        self.set(owner, key, meta)
+    }
+
+    /// The same for an entry that has its reference. Hearing of it once more changes nothing.
+    pub fn set(&mut self, owner: Owner, key: &str, meta: Map<String, Value>) -> Diffs {
+        let mut diffs = Vec::new();
+        if let Some(known) = self.meta(owner, key) {
+            if known.get(PHX_REF) == meta.get(PHX_REF) {
+                return diffs;
+            }
+            diffs.push(self.leaves(key));
+            self.remove(owner, key);
+        }
         let entries = self.entries.entry(key.to_owned()).or_default();
-        entries.push(Entry { socket, meta });
+        entries.push(Entry { owner, meta });
         diffs.push(self.joins(key));
         diffs
     }
 
-    /// Removes the entry of a socket.
-    pub fn untrack(&mut self, socket: u64, key: &str) -> Diffs {
-        if !self.has(socket, key) {
+    /// Removes the entry of a channel.
+    pub fn untrack(&mut self, owner: Owner, key: &str) -> Diffs {
+        if self.meta(owner, key).is_none() {
             return Vec::new();
         }
         let mut diffs = vec![self.leaves(key)];
-        self.remove(socket, key);
+        self.remove(owner, key);
         if self.entries.contains_key(key) {
             diffs.push(self.joins(key));
         }
         diffs
     }
 
-    fn has(&self, socket: u64, key: &str) -> bool {
-        let entries = self.entries.get(key);
-        entries.is_some_and(|entries| entries.iter().any(|entry| entry.socket == socket))
+    /// What a channel tracks under that key.
+    pub fn meta(&self, owner: Owner, key: &str) -> Option<&Map<String, Value>> {
+        let mut entries = self.entries.get(key)?.iter();
+        let entry = entries.find(|entry| entry.owner == owner)?;
+        Some(&entry.meta)
     }
 
-    fn remove(&mut self, socket: u64, key: &str) {
+    /// All entries of a node, with their keys and sockets.
+    pub fn of_node(&self, node: Option<Uuid>) -> Vec<(String, u64, Map<String, Value>)> {
+        let all = self.entries.iter();
+        all.flat_map(|(key, entries)| entries.iter().map(move |entry| (key, entry)))
+            .filter(|(_, entry)| entry.owner.node == node)
+            .map(|(key, entry)| (key.clone(), entry.owner.socket, entry.meta.clone()))
+            .collect()
+    }
+
+    fn remove(&mut self, owner: Owner, key: &str) {
         if let Some(entries) = self.entries.get_mut(key) {
-            entries.retain(|entry| entry.socket != socket);
+            entries.retain(|entry| entry.owner != owner);
             if entries.is_empty() {
                 self.entries.remove(key);
             }
@@ -90,8 +129,13 @@ impl Presence {
     }
 }
 
-/// References are unique in the process; clients only compare them.
+/// The member that tells entries apart.
+const PHX_REF: &str = "phx_ref";
+
+/// References are unique among all nodes; clients only compare them.
 fn next_ref() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("w{:x}", NEXT.fetch_add(1, Ordering::Relaxed))
+    static PROCESS: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().simple().to_string());
+    let process = PROCESS.get(..8).unwrap_or_default();
+    format!("{process}-{:x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -6,14 +6,18 @@ use std::sync::{Arc, RwLock};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::groups::{GroupKey, Groups};
+use super::catch_up::Behind;
+use super::groups::{GroupKey, Groups, Member, Requeued};
 use super::interest::Interest;
-use super::presence::Presence;
+use super::position::Position;
+use super::presence::{Owner, Presence};
 use crate::auth::Scope;
 use crate::binding::Asked;
 use crate::catalog::Catalog;
+use crate::change::Change;
 use crate::codec::{BroadcastPayload, Outgoing, Vsn, broadcast_payload, encode_raw_broadcast};
 use crate::outbox::Outbox;
+use crate::peers::{PresenceEntry, TopicName};
 use crate::socket::{Frame, messages};
 
 /// Everything that listens in one tenant.
@@ -21,8 +25,35 @@ use crate::socket::{Frame, messages};
 pub(super) struct Tenant {
     /// Set when the last socket has left: a join must take a fresh one.
     retired: bool,
+    /// Number of the last change announced here.
+    announced: i64,
     pub groups: Groups,
-    topics: HashMap<Arc<str>, Topic>,
+    topics: HashMap<TopicKey, Topic>,
+}
+
+/// A topic as named on the wire, in its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TopicKey {
+    pub name: Arc<str>,
+    pub private: bool,
+}
+
+impl TopicKey {
+    pub fn to_peers(&self) -> TopicName {
+        TopicName {
+            name: self.name.to_string(),
+            private: self.private,
+        }
+    }
+}
+
+impl From<&TopicName> for TopicKey {
+    fn from(topic: &TopicName) -> Self {
+        Self {
+            name: Arc::from(topic.name.as_str()),
+            private: topic.private,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -38,19 +69,31 @@ struct TopicMember {
     presence_key: String,
     hears_presence: bool,
     join_ref: String,
+    /// The group through which it hears of changes.
+    group: Option<u64>,
 }
 
 /// A join whose token was found good.
 pub(crate) struct Join<'a> {
     pub socket: u64,
     pub outbox: &'a Arc<Outbox>,
-    pub topic: Arc<str>,
+    pub topic: TopicKey,
     pub join_ref: &'a str,
     pub reference: Option<&'a str>,
     pub asked: Vec<Asked>,
     pub user_id: Option<Uuid>,
     pub presence_key: String,
     pub hears_presence: bool,
+    /// Asked for broadcasts of the past.
+    pub wants_replay: bool,
+}
+
+/// What of the hub a tenant needs when somebody joins.
+pub(super) struct Around<'a> {
+    pub catalog: &'a Catalog,
+    pub interest: &'a RwLock<Interest>,
+    pub position: &'a Position,
+    pub has_history: bool,
 }
 
 /// What became of a presence call.
@@ -72,47 +115,58 @@ impl Tenant {
     }
 
     /// Enters a channel and queues, in this order: the reply, the system event, the presence state.
-    pub fn join(
-        &mut self,
-        join: Join<'_>,
-        scope: Scope,
-        catalog: &Catalog,
-        interest: &RwLock<Interest>,
-    ) -> Option<u64> {
+    pub fn join(&mut self, join: Join<'_>, scope: Scope, around: &Around<'_>) {
         let vsn = join.outbox.vsn;
+        let name = &join.topic.name;
         let echo: Vec<Value> = join.asked.iter().map(Asked::echo).collect();
         join.outbox.push(messages::reply_ok(
             vsn,
-            &join.topic,
+            name,
             Some(join.join_ref),
             join.reference,
             &json!({ "postgres_changes": echo }),
         ));
-        let mut group_id = None;
+        let mut group = None;
         if !join.asked.is_empty() {
-            let key = GroupKey::new(join.topic.clone(), vsn, scope, &join.asked);
-            let id = self.groups.enter(
-                key,
-                Arc::from(join.asked),
-                join.socket,
-                join.outbox.clone(),
-                catalog,
-                interest,
-            );
+            let key = GroupKey::new(name.clone(), vsn, scope, &join.asked);
+            let behind = Some(&join.asked)
+                .filter(|_| around.has_history)
+                .and_then(|asked| comes_back(asked));
+            let member = Member {
+                outbox: join.outbox.clone(),
+                after: 0,
+                behind,
+            };
+            let asked = Arc::from(join.asked);
+            let (catalog, interest) = (around.catalog, around.interest);
+            let id = self
+                .groups
+                .enter(key, asked, join.socket, member, catalog, interest);
+            if let Some(member) = self.groups.member(id, join.socket)
+                && let Some(behind) = &mut member.behind
+            {
+                // Taken after the tables were registered: rounds that begin later read them.
+                behind.fence = around.position.fence();
+            }
             let problem = self.groups.problem(id);
             join.outbox.push(messages::subscribed(
                 vsn,
-                &join.topic,
+                name,
                 Some(join.join_ref),
                 problem,
             ));
-            group_id = Some(id);
+            group = Some(id);
+        }
+        if join.wants_replay {
+            let text = "broadcasts are not kept: there is nothing to replay";
+            join.outbox
+                .push(messages::system_error(vsn, name, "broadcast", text));
         }
         let topic = self.topics.entry(join.topic.clone()).or_default();
         if join.hears_presence {
             join.outbox.push(messages::push(
                 vsn,
-                &join.topic,
+                name,
                 Some(join.join_ref),
                 "presence_state",
                 &topic.presence.state(),
@@ -126,54 +180,173 @@ impl Tenant {
                 presence_key: join.presence_key,
                 hears_presence: join.hears_presence,
                 join_ref: join.join_ref.to_owned(),
+                group,
             },
         );
-        group_id
     }
 
-    /// Leaves a channel; what it tracked leaves with it.
+    /// Leaves a channel; what it tracked leaves with it. Answers what other nodes must hear of that.
     pub fn leave(
         &mut self,
-        topic_name: &str,
+        key: &TopicKey,
         socket: u64,
-        group: Option<u64>,
         interest: &RwLock<Interest>,
-    ) {
-        if let Some(group) = group {
+    ) -> Option<PresenceEntry> {
+        let topic = self.topics.get_mut(key)?;
+        let member = topic.members.remove(&socket)?;
+        if let Some(group) = member.group {
             self.groups.leave(group, socket, interest);
         }
-        let Some(topic) = self.topics.get_mut(topic_name) else {
-            return;
-        };
-        if let Some(member) = topic.members.remove(&socket) {
-            let diffs = topic.presence.untrack(socket, &member.presence_key);
-            topic.announce(topic_name, &diffs);
-        }
-        if topic.members.is_empty() {
-            self.topics.remove(topic_name);
+        let presence_key = &member.presence_key;
+        let diffs = topic.presence.untrack(Owner::here(socket), presence_key);
+        topic.announce(&key.name, &diffs);
+        self.drop_if_unused(key);
+        (!diffs.is_empty()).then(|| PresenceEntry {
+            topic: key.to_peers(),
+            key: member.presence_key,
+            socket,
+            meta: None,
+        })
+    }
+
+    fn drop_if_unused(&mut self, key: &TopicKey) {
+        let unused = |topic: &Topic| topic.members.is_empty() && topic.presence.is_empty();
+        if self.topics.get(key).is_some_and(unused) {
+            self.topics.remove(key);
         }
     }
 
-    /// Remembers who a channel now speaks for.
-    pub fn set_user(&mut self, topic: &str, socket: u64, user_id: Option<Uuid>) {
-        if let Some(topic) = self.topics.get_mut(topic)
-            && let Some(member) = topic.members.get_mut(&socket)
-        {
-            member.user_id = user_id;
+    /// Announces a row that changed, under all its names. Answers how many frames were queued.
+    pub fn deliver(&mut self, row: &[Change], catalog: &Catalog, has_history: bool) -> usize {
+        if let Some(change) = row.first() {
+            self.announced = self.announced.max(change.seq);
         }
+        self.groups.deliver(row, catalog, has_history)
+    }
+
+    /// Changes what a channel may see from now on.
+    pub fn rescope(
+        &mut self,
+        topic: &TopicKey,
+        socket: u64,
+        scope: &Scope,
+        user_id: Option<Uuid>,
+        around: &Around<'_>,
+    ) {
+        let Some(topic) = self.topics.get_mut(topic) else {
+            return;
+        };
+        let Some(member) = topic.members.get_mut(&socket) else {
+            return;
+        };
+        member.user_id = user_id;
+        if let Some(group) = member.group {
+            let (catalog, interest) = (around.catalog, around.interest);
+            member.group = self.groups.rescope(group, socket, scope, catalog, interest);
+        }
+    }
+
+    fn group_of(&self, topic: &TopicKey, socket: u64) -> Option<u64> {
+        self.topics.get(topic)?.members.get(&socket)?.group
+    }
+
+    fn changes_member(&mut self, topic: &TopicKey, socket: u64) -> Option<&mut Member> {
+        let group = self.group_of(topic, socket)?;
+        self.groups.member(group, socket)
+    }
+
+    /// Whether a channel is behind and nobody reads history for it; whoever asks does from now on.
+    pub fn attend(&mut self, topic: &TopicKey, socket: u64) -> bool {
+        self.changes_member(topic, socket)
+            .and_then(|member| member.behind.as_mut())
+            .is_some_and(|behind| !std::mem::replace(&mut behind.attended, true))
+    }
+
+    /// The round that must have ended before a channel that is behind may trust the log's position.
+    pub fn fence(&mut self, topic: &TopicKey, socket: u64) -> Option<u64> {
+        let behind = self.changes_member(topic, socket)?.behind.as_ref()?;
+        Some(behind.fence)
+    }
+
+    /// Bindings that have heard nothing begin at `seq`. Answers whether the channel comes back with a number of its own.
+    pub fn begin_from(&mut self, topic: &TopicKey, socket: u64, seq: i64) -> Option<bool> {
+        let behind = self.changes_member(topic, socket)?.behind.as_mut()?;
+        for heard in behind.heard.iter_mut().flatten() {
+            heard.get_or_insert(seq);
+        }
+        Some(behind.heard.is_some())
+    }
+
+    /// Where a channel that is behind has read to, and the names it listens to.
+    pub fn unread(
+        &mut self,
+        topic: &TopicKey,
+        socket: u64,
+        catalog: &Catalog,
+    ) -> Option<(i64, Vec<Arc<str>>)> {
+        let group = self.group_of(topic, socket)?;
+        let read = self.groups.member(group, socket)?.behind.as_ref()?.read;
+        Some((read, self.groups.names(group, catalog)?))
+    }
+
+    /// Queues a row of history for a channel that is behind; `None` when it has ended.
+    pub fn requeue(
+        &mut self,
+        topic: &TopicKey,
+        socket: u64,
+        row: &[Change],
+        catalog: &Catalog,
+    ) -> Option<Requeued> {
+        let group = self.group_of(topic, socket)?;
+        self.groups.requeue(group, socket, row, catalog)
+    }
+
+    /// A channel that is behind has been given everything up to `seq`.
+    pub fn has_read(&mut self, topic: &TopicKey, socket: u64, seq: i64) {
+        if let Some(member) = self.changes_member(topic, socket)
+            && let Some(behind) = &mut member.behind
+        {
+            behind.read = behind.read.max(seq);
+        }
+    }
+
+    /// A channel goes on from `seq`, whatever it had heard.
+    pub fn start_over(&mut self, topic: &TopicKey, socket: u64, seq: i64) {
+        if let Some(member) = self.changes_member(topic, socket)
+            && let Some(behind) = &mut member.behind
+        {
+            behind.read = seq;
+            behind.heard = None;
+        }
+    }
+
+    /// Makes a channel live that has read up to `upto`, unless more was announced since. `None` when it has ended.
+    pub fn go_live(&mut self, topic: &TopicKey, socket: u64, upto: i64) -> Option<bool> {
+        let announced = self.announced;
+        let member = self.changes_member(topic, socket)?;
+        let behind = member.behind.as_ref()?;
+        // A binding may have heard more than this node has announced; it would hear it twice.
+        let heard = behind.heard.iter().flatten().flatten().copied().max();
+        let is_live = announced <= upto && behind.read <= upto && heard <= Some(upto);
+        if is_live {
+            member.after = upto;
+            member.behind = None;
+        }
+        Some(is_live)
     }
 
     /// Sends a broadcast to the members of a topic.
     pub fn broadcast(
         &self,
-        topic_name: &str,
+        key: &TopicKey,
         except: Option<u64>,
         event: &str,
         payload: &BroadcastPayload,
     ) -> usize {
-        let Some(topic) = self.topics.get(topic_name) else {
+        let Some(topic) = self.topics.get(key) else {
             return 0;
         };
+        let topic_name = &*key.name;
         let mut frames = PerVersion::new(|vsn| match payload {
             BroadcastPayload::Json(json) => Some(Frame::Text(
                 Outgoing {
@@ -203,19 +376,23 @@ impl Tenant {
         delivered
     }
 
-    /// Sets or, with `None`, ends what a channel tracks, and tells everyone on the topic.
+    /// Sets or, with `None`, ends what a channel tracks, and tells everyone on the topic. Answers what other nodes must
+    /// hear of it, too.
     pub fn track(
         &mut self,
-        topic_name: &str,
+        key: &TopicKey,
         socket: u64,
         payload: Option<Map<String, Value>>,
-    ) -> TrackOutcome {
-        let Some(topic) = self.topics.get_mut(topic_name) else {
-            return TrackOutcome::NotJoined;
+    ) -> (TrackOutcome, Option<PresenceEntry>) {
+        let gone = (TrackOutcome::NotJoined, None);
+        let Some(topic) = self.topics.get_mut(key) else {
+            return gone;
         };
         let Some(member) = topic.members.get_mut(&socket) else {
-            return TrackOutcome::NotJoined;
+            return gone;
         };
+        let owner = Owner::here(socket);
+        let presence_key = member.presence_key.clone();
         let diffs = match payload {
             Some(payload) => {
                 if !member.hears_presence {
@@ -223,18 +400,67 @@ impl Tenant {
                     member.hears_presence = true;
                     member.outbox.push(messages::push(
                         member.outbox.vsn,
-                        topic_name,
+                        &key.name,
                         Some(&member.join_ref),
                         "presence_state",
                         &topic.presence.state(),
                     ));
                 }
-                topic.presence.track(socket, &member.presence_key, payload)
+                topic.presence.track(owner, &presence_key, payload)
             }
-            None => topic.presence.untrack(socket, &member.presence_key),
+            None => topic.presence.untrack(owner, &presence_key),
         };
-        topic.announce(topic_name, &diffs);
-        TrackOutcome::Done
+        topic.announce(&key.name, &diffs);
+        let news = (!diffs.is_empty()).then(|| PresenceEntry {
+            topic: key.to_peers(),
+            meta: topic.presence.meta(owner, &presence_key).cloned(),
+            key: presence_key,
+            socket,
+        });
+        (TrackOutcome::Done, news)
+    }
+
+    /// Sets or ends what a channel on another node tracks.
+    pub fn track_elsewhere(&mut self, node: Uuid, entry: PresenceEntry) {
+        let key = TopicKey::from(&entry.topic);
+        let owner = Owner {
+            node: Some(node),
+            socket: entry.socket,
+        };
+        let topic = self.topics.entry(key.clone()).or_default();
+        let diffs = match entry.meta {
+            Some(meta) => topic.presence.set(owner, &entry.key, meta),
+            None => topic.presence.untrack(owner, &entry.key),
+        };
+        topic.announce(&key.name, &diffs);
+        self.drop_if_unused(&key);
+    }
+
+    /// All that is tracked by the channels of a node; `None` for this one.
+    pub fn presences_of(&self, node: Option<Uuid>) -> Vec<PresenceEntry> {
+        let all = self.topics.iter();
+        all.flat_map(|(topic, at)| {
+            at.presence
+                .of_node(node)
+                .into_iter()
+                .map(move |it| (topic, it))
+        })
+        .map(|(topic, (key, socket, meta))| PresenceEntry {
+            topic: topic.to_peers(),
+            key,
+            socket,
+            meta: Some(meta),
+        })
+        .collect()
+    }
+
+    /// The people whose channels are joined here.
+    pub fn users(&self) -> impl Iterator<Item = Uuid> {
+        let members = self
+            .topics
+            .values()
+            .flat_map(|topic| topic.members.values());
+        members.filter_map(|member| member.user_id)
     }
 
     /// Asks the sockets of a person, or all, to verify their tokens.
@@ -249,6 +475,18 @@ impl Tenant {
             }
         }
     }
+}
+
+/// Where a channel begins whose bindings name numbers of their own; `None` for one that begins now.
+fn comes_back(asked: &[Asked]) -> Option<Box<Behind>> {
+    let number = |asked: &Asked| asked.after.filter(|after| *after > 0);
+    let read = asked.iter().filter_map(number).min()?;
+    Some(Box::new(Behind {
+        read,
+        fence: 0,
+        heard: Some(asked.iter().map(number).collect()),
+        attended: false,
+    }))
 }
 
 impl Topic {

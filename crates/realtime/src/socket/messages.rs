@@ -60,6 +60,22 @@ pub(crate) fn subscribed(vsn: Vsn, topic: &str, join_ref: Option<&str>, problem:
     push(vsn, topic, join_ref, "system", &payload)
 }
 
+/// The system event that says what is the matter with the changes of a channel that is live otherwise.
+pub(crate) fn changes_problem(vsn: Vsn, topic: &str, message: &str) -> Frame {
+    system_error(vsn, topic, "postgres_changes", message)
+}
+
+/// The system event that says that a part of what was asked for is not to be had.
+pub(crate) fn system_error(vsn: Vsn, topic: &str, extension: &str, message: &str) -> Frame {
+    let payload = json!({
+        "extension": extension,
+        "status": "error",
+        "message": message,
+        "channel": user_topic(topic),
+    });
+    push(vsn, topic, None, "system", &payload)
+}
+
 /// The system event that announces the end of a channel whose token is no longer good.
 pub(crate) fn token_refused(vsn: Vsn, topic: &str, join_ref: &str, error: &TokenError) -> Frame {
     let payload = json!({

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::auth::Claims;
 use crate::codec::Vsn;
@@ -57,6 +58,8 @@ pub struct ConnectParams {
     pub vsn: Vsn,
     /// Claims of the `apikey` where it is a token that proves some; they count for joins that carry no token.
     pub apikey_claims: Option<Claims>,
+    /// The tenant named by the connection, for people in several and for keys of none.
+    pub org_id: Option<Uuid>,
 }
 
 /// Why a socket ended.
@@ -66,8 +69,10 @@ pub enum Disconnect {
     Client,
     /// The client said nothing for too long.
     Idle,
-    /// The client read too slowly.
+    /// The client read nothing for too long, or too slowly for what cannot be read again.
     SlowReader,
+    /// The channels ended for their tokens, and none was joined since.
+    Unauthorized,
     /// This server is going down; the client will come back elsewhere.
     Shutdown,
 }
@@ -91,7 +96,7 @@ where
 {
     let _open = OpenSocket::count(&hub);
     let outbox = Arc::new(Outbox::new(params.vsn, &hub.limits));
-    let mut session = Session::new(hub.clone(), outbox.clone(), params.apikey_claims);
+    let mut session = Session::new(hub.clone(), outbox.clone(), params);
     let limits = hub.limits;
     let mut cancelled = pin!(shutdown.cancelled());
     let mut heard_at = Instant::now();
@@ -108,11 +113,15 @@ where
             Wake::Shutdown => break Disconnect::Shutdown,
             Wake::Queue(Err(Overflown)) => break Disconnect::SlowReader,
             Wake::Queue(Ok(taken)) => {
-                if let Err(reason) = write(&mut socket, taken.frames, &outbox, limits.write).await {
+                let write = write(&mut socket, taken.frames, &outbox, limits.write);
+                if let Err(reason) = Box::pin(write).await {
                     break reason;
                 }
+                if taken.behind {
+                    session.catch_up();
+                }
                 if taken.recheck {
-                    session.recheck_all().await;
+                    Box::pin(session.recheck_all()).await;
                 }
             }
             Wake::Inbound(Some(Ok(Frame::Close)) | Some(Err(_)) | None) => {
@@ -120,13 +129,17 @@ where
             }
             Wake::Inbound(Some(Ok(frame))) => {
                 heard_at = Instant::now();
-                session.handle(frame).await;
+                // Boxed, as everything that an idle socket does not need: its memory is there only while it runs.
+                Box::pin(session.handle(frame)).await;
             }
             Wake::Timer => {
                 if heard_at + limits.idle <= Instant::now() {
                     break Disconnect::Idle;
                 }
-                session.check_due().await;
+                if session.is_unauthorized() {
+                    break Disconnect::Unauthorized;
+                }
+                Box::pin(session.check_due()).await;
             }
         }
         let due = session
@@ -152,6 +165,11 @@ where
         Disconnect::SlowReader => {
             hub.counters
                 .slow_readers_cut
+                .fetch_add(1, Ordering::Relaxed);
+        }
+        Disconnect::Unauthorized => {
+            hub.counters
+                .unauthorized_closed
                 .fetch_add(1, Ordering::Relaxed);
         }
         Disconnect::Client | Disconnect::Idle => {}
@@ -182,18 +200,26 @@ where
     }
     let write = async {
         for frame in frames {
-            socket.feed(frame).await?;
+            in_time(limit, socket.feed(frame)).await?;
         }
-        socket.flush().await
+        in_time(limit, socket.flush()).await
     };
     tokio::select! {
         biased;
-        written = timeout(limit, write) => match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Disconnect::Client),
-            Err(_) => Err(Disconnect::SlowReader),
-        },
+        written = write => written,
         () = poll_fn(|cx| outbox.poll_overflown(cx)) => Err(Disconnect::SlowReader),
+    }
+}
+
+/// However slow a reader is: a frame must leave within the limit.
+async fn in_time<E>(
+    limit: std::time::Duration,
+    write: impl Future<Output = Result<(), E>>,
+) -> Result<(), Disconnect> {
+    match timeout(limit, write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Disconnect::Client),
+        Err(_) => Err(Disconnect::SlowReader),
     }
 }
 

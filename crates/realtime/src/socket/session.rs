@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::{Value, json};
@@ -11,11 +12,11 @@ use uuid::Uuid;
 
 use super::rate::Rate;
 use super::requests::{parse, read_broadcast, read_presence};
-use super::{Frame, messages};
-use crate::auth::{Access, Claims, ErrorCode, TokenError, is_opaque_key};
+use super::{ConnectParams, Frame, messages};
+use crate::auth::{Access, Claims, ErrorCode, TokenError, TopicRights, is_opaque_key};
 use crate::binding;
 use crate::codec::{Body, Incoming, decode_binary, decode_text};
-use crate::hub::{Hub, Join, Membership, TOPIC_PREFIX, TrackOutcome};
+use crate::hub::{Hub, Join, Membership, TOPIC_PREFIX, TopicKey, TrackOutcome};
 use crate::outbox::Outbox;
 
 /// Longest topic and presence key.
@@ -31,6 +32,10 @@ pub(super) struct Session {
     rate: Rate,
     /// Not later than the next moment at which a channel's token must be looked at.
     next_check: Option<Instant>,
+    /// Since when there is no channel because the last was ended for its token.
+    unauthorized_since: Option<Instant>,
+    /// The tenant that the connection names.
+    org_id: Option<Uuid>,
 }
 
 struct Channel {
@@ -41,6 +46,7 @@ struct Channel {
     recheck_at: Option<Instant>,
     echo: bool,
     acknowledge: bool,
+    rights: TopicRights,
 }
 
 impl Channel {
@@ -53,21 +59,39 @@ impl Channel {
 }
 
 impl Session {
-    pub fn new(hub: Arc<Hub>, outbox: Arc<Outbox>, apikey_claims: Option<Claims>) -> Self {
+    pub fn new(hub: Arc<Hub>, outbox: Arc<Outbox>, params: ConnectParams) -> Self {
         Self {
             id: hub.next_socket(),
             rate: Rate::new(hub.limits.messages_per_second),
             hub,
             outbox,
-            apikey_claims,
+            apikey_claims: params.apikey_claims,
+            org_id: params.org_id,
             channels: HashMap::new(),
             next_check: None,
+            unauthorized_since: None,
         }
     }
 
-    /// When [`Self::check_due`] has something to do.
+    /// When [`Self::check_due`] or [`Self::is_unauthorized`] has something to say.
     pub fn next_check(&self) -> Option<Instant> {
-        self.next_check
+        let ends = self
+            .unauthorized_since
+            .map(|since| since + self.hub.limits.unauthorized);
+        [self.next_check, ends].into_iter().flatten().min()
+    }
+
+    /// Whether nobody who may listen has been here for long enough to close the socket.
+    pub fn is_unauthorized(&self) -> bool {
+        self.unauthorized_since
+            .is_some_and(|since| since + self.hub.limits.unauthorized <= Instant::now())
+    }
+
+    /// Lets channels that have fallen behind read history.
+    pub fn catch_up(&mut self) {
+        for channel in self.channels.values_mut() {
+            channel.membership.catch_up();
+        }
     }
 
     /// Does what a frame asks. Frames that mean nothing are dropped.
@@ -170,8 +194,7 @@ impl Session {
         let malformed = |text: &str| TokenError::new(ErrorCode::UnknownErrorOnChannel, text);
         let payload: Value = parse(&message.body).unwrap_or_default();
         let config = &payload["config"];
-        let asked = binding::read(config.get("postgres_changes"))
-            .ok_or_else(|| malformed("postgres_changes must be a list of objects"))?;
+        let asked = binding::read(config.get("postgres_changes")).map_err(malformed)?;
         if asked.len() > limits.bindings_per_channel {
             return Err(malformed("Too many postgres_changes bindings"));
         }
@@ -186,8 +209,17 @@ impl Session {
             .as_str()
             .filter(|token| !is_opaque_key(token))
             .map(|token| self.share_token(token));
-        let access = self.authorize(token.as_deref()).await?;
-        let checked = Checked::new(&access, token.is_some(), limits.recheck);
+        let (access, claims) = self.authorize(token.as_deref()).await?;
+        let private = config["private"].as_bool().unwrap_or(false);
+        let rights = self.open(private, &claims, &message.topic).await?;
+        // Here a subscription is live before the reply. A client that asks to wait for that wants no reply if it is not.
+        if config["postgres_changes_options"]["wait"] == true {
+            let problem = self.hub.problem_of(&asked, &access.scope.role);
+            if !problem.is_empty() {
+                return Err(malformed(&problem));
+            }
+        }
+        let checked = Checked::new(&access, token.is_some(), self.recheck_interval());
 
         // Without a reference of its own the join answers to none, as with any other client.
         let join_ref = message
@@ -202,7 +234,10 @@ impl Session {
             Join {
                 socket: self.id,
                 outbox: &self.outbox,
-                topic: topic.clone(),
+                topic: TopicKey {
+                    name: topic.clone(),
+                    private,
+                },
                 join_ref: &join_ref,
                 reference: message.reference.as_deref(),
                 asked,
@@ -210,6 +245,7 @@ impl Session {
                 presence_key,
                 // Clients from before the field existed all listen.
                 hears_presence: config["presence"]["enabled"].as_bool().unwrap_or(true),
+                wants_replay: config["broadcast"]["replay"].is_object(),
             },
         );
         let channel = Channel {
@@ -220,10 +256,29 @@ impl Session {
             recheck_at: checked.recheck_at,
             echo: config["broadcast"]["self"].as_bool().unwrap_or(false),
             acknowledge: config["broadcast"]["ack"].as_bool().unwrap_or(false),
+            rights,
         };
         self.channels.insert(topic, channel);
+        self.unauthorized_since = None;
         self.look_again_at(checked.due_at());
         Ok(())
+    }
+
+    /// What may be done on a topic; on a public one everything.
+    async fn open(
+        &self,
+        private: bool,
+        claims: &Claims,
+        topic: &str,
+    ) -> Result<TopicRights, TokenError> {
+        if !private {
+            return Ok(TopicRights { send: true });
+        }
+        let topic = topic.strip_prefix(TOPIC_PREFIX).unwrap_or(topic);
+        let open = self.hub.authorizer.open_private(claims, topic);
+        timeout(self.hub.limits.authorize, open)
+            .await
+            .unwrap_or_else(|_| Err(not_in_time()))
     }
 
     fn leave(&mut self, message: &Incoming) {
@@ -259,7 +314,7 @@ impl Session {
         }
         let token = self.share_token(token);
         let answer = self.authorize(Some(&token)).await;
-        self.take_token(&topic, token, answer);
+        self.take_token(&topic, token, answer).await;
     }
 
     fn broadcast(&mut self, message: Incoming) {
@@ -274,11 +329,14 @@ impl Session {
             self.count_dropped();
             return;
         };
-        if allowed {
+        let may_send = channel.rights.send;
+        if allowed && may_send {
             channel.membership.broadcast(&event, &payload, channel.echo);
         }
         if channel.acknowledge {
-            if allowed {
+            if !may_send {
+                self.reply_error(&message, &json!({ "error": "unauthorized" }));
+            } else if allowed {
                 self.reply_ok(&message);
             } else {
                 self.reply_error(&message, &json!({ "error": "rate_limit_exceeded" }));
@@ -316,6 +374,8 @@ impl Session {
     }
 
     async fn recheck(&mut self, topics: Vec<Arc<str>>) {
+        // Channels share their token as a rule: it is verified once.
+        let mut verified: Option<(Arc<str>, Verified)> = None;
         for topic in topics {
             let Some(channel) = self.channels.get(&topic) else {
                 continue;
@@ -323,31 +383,37 @@ impl Session {
             if channel.expires_at.is_some_and(|at| at <= Instant::now()) {
                 let now = Utc::now();
                 self.end(&topic, &TokenError::expired(now, now));
-            } else if let Some(token) = channel.token.clone() {
-                match self.authorize(Some(&token)).await {
-                    // Nothing was learnt about the token, it was good before and has not expired: look again later.
-                    Err(error) if error.code == ErrorCode::UnknownErrorOnChannel => {
-                        self.put_off_check(&topic);
-                    }
-                    answer => self.take_token(&topic, token, answer),
+                continue;
+            }
+            let Some(token) = channel.token.clone() else {
+                continue;
+            };
+            let answer = match &verified {
+                Some((known, answer)) if *known == token => answer.clone(),
+                _ => {
+                    let answer = self.authorize(Some(&token)).await;
+                    verified = Some((token.clone(), answer.clone()));
+                    answer
                 }
+            };
+            match answer {
+                // Nothing was learnt about the token, it was good before and has not expired: look again later.
+                Err(error) if error.code == ErrorCode::UnknownErrorOnChannel => {
+                    self.put_off_check(&topic);
+                }
+                answer => self.take_token(&topic, token, answer).await,
             }
         }
         self.next_check = self.channels.values().filter_map(Channel::due_at).min();
     }
 
     /// Lets a channel go on with what the token proves now, or ends it.
-    fn take_token(
-        &mut self,
-        topic: &Arc<str>,
-        token: Arc<str>,
-        answer: Result<Access, TokenError>,
-    ) {
-        let access = match answer {
-            Ok(access) => access,
+    async fn take_token(&mut self, topic: &Arc<str>, token: Arc<str>, answer: Verified) {
+        let (access, claims) = match answer {
+            Ok(verified) => verified,
             Err(error) => return self.end(topic, &error),
         };
-        let Some(channel) = self.channels.get_mut(topic) else {
+        let Some(channel) = self.channels.get(topic) else {
             return;
         };
         if channel.membership.org_id() != access.org_id {
@@ -357,17 +423,34 @@ impl Session {
             );
             return self.end(topic, &error);
         }
+        let private = channel.membership.is_private();
+        let rights = match self.open(private, &claims, topic).await {
+            Ok(rights) => Some(rights),
+            Err(error) if error.code == ErrorCode::UnknownErrorOnChannel => None,
+            Err(error) => return self.end(topic, &error),
+        };
+        let checked = Checked::new(&access, true, self.recheck_interval());
+        let Some(channel) = self.channels.get_mut(topic) else {
+            return;
+        };
+        channel.rights = rights.unwrap_or(channel.rights);
         channel.membership.rescope(&access.scope, access.user_id);
-        let checked = Checked::new(&access, true, self.hub.limits.recheck);
         channel.token = Some(token);
         channel.expires_at = checked.expires_at;
         channel.recheck_at = checked.recheck_at;
         self.look_again_at(checked.due_at());
     }
 
+    /// Not the same for all sockets: those that came at once need not ask at once.
+    fn recheck_interval(&self) -> Duration {
+        let share = u32::try_from(self.id % 64).unwrap_or_default();
+        self.hub.limits.recheck * (192 + share) / 256
+    }
+
     fn put_off_check(&mut self, topic: &Arc<str>) {
+        let interval = self.recheck_interval();
         if let Some(channel) = self.channels.get_mut(topic) {
-            channel.recheck_at = Some(Instant::now() + self.hub.limits.recheck);
+            channel.recheck_at = Some(Instant::now() + interval);
         }
     }
 
@@ -382,31 +465,29 @@ impl Session {
             .push(messages::token_refused(vsn, topic, join_ref, error));
         self.outbox
             .push(messages::channel_error(vsn, topic, join_ref));
+        if self.channels.is_empty() {
+            self.unauthorized_since = Some(Instant::now());
+        }
     }
 
     /// What the token, or without one the key of the connection, opens.
-    async fn authorize(&self, token: Option<&str>) -> Result<Access, TokenError> {
-        let Some(token) = token else {
-            let Some(claims) = &self.apikey_claims else {
+    async fn authorize(&self, token: Option<&str>) -> Verified {
+        let claims = match (token, &self.apikey_claims) {
+            (Some(token), _) => {
+                let authorize = self.hub.authorizer.authorize(token, self.org_id);
+                timeout(self.hub.limits.authorize, authorize)
+                    .await
+                    .map_err(|_| not_in_time())??
+            }
+            (None, Some(claims)) => claims.clone(),
+            (None, None) => {
                 return Err(TokenError::new(
                     ErrorCode::Unauthorized,
                     "A token is needed to join. Sign in first",
                 ));
-            };
-            return Access::from_claims(claims, Utc::now());
+            }
         };
-        let claims = timeout(
-            self.hub.limits.authorize,
-            self.hub.authorizer.authorize(token),
-        )
-        .await
-        .map_err(|_| {
-            TokenError::new(
-                ErrorCode::UnknownErrorOnChannel,
-                "The token could not be verified in time",
-            )
-        })??;
-        Access::from_claims(&claims, Utc::now())
+        Ok((Access::from_claims(&claims, Utc::now())?, claims))
     }
 
     /// One copy of a token for all channels that use it.
@@ -468,6 +549,16 @@ impl Session {
     }
 }
 
+/// What a token opens and proves, or why it does not.
+type Verified = Result<(Access, Claims), TokenError>;
+
+fn not_in_time() -> TokenError {
+    TokenError::new(
+        ErrorCode::UnknownErrorOnChannel,
+        "The token could not be verified in time",
+    )
+}
+
 /// When verified claims must be looked at again, on the clock that timers use.
 struct Checked {
     expires_at: Option<Instant>,
@@ -475,7 +566,7 @@ struct Checked {
 }
 
 impl Checked {
-    fn new(access: &Access, has_token: bool, recheck: std::time::Duration) -> Self {
+    fn new(access: &Access, has_token: bool, recheck: Duration) -> Self {
         let now = Instant::now();
         Self {
             // A token that ends beyond what the clock can say does not end.

@@ -103,7 +103,7 @@ async fn the_server_itself_can_broadcast_to_a_tenant() {
         .await;
     let payload = RawValue::from_string(r#"{"n": 1.0}"#.to_owned()).expect("JSON");
     let payload = BroadcastPayload::Json(payload);
-    assert_eq!(world.hub.broadcast(ORG_A, "x", "news", &payload), 1);
+    assert_eq!(world.hub.broadcast(ORG_A, "x", false, "news", &payload), 1);
     assert_eq!(
         of_a.next().await,
         json!([null, null, "realtime:x", "broadcast", {"type": "broadcast", "event": "news", "payload": {"n": 1.0}}])

@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, PollSender};
 use uuid::Uuid;
 use wasel_realtime::{
     Authorizer, Catalog, Change, ChangeOp, Claims, Column, ConnectParams, Disconnect, ErrorCode,
-    Frame, Hub, Limits, TableInfo, TokenError, Vsn, run,
+    Frame, Hub, Limits, TableInfo, TokenError, TopicRights, Vsn, run,
 };
 
 /// Tokens and what they prove; unknown ones are malformed.
@@ -38,13 +38,25 @@ impl Tokens {
 
 #[async_trait]
 impl Authorizer for Tokens {
-    async fn authorize(&self, token: &str) -> Result<Claims, TokenError> {
+    async fn authorize(&self, token: &str, _org_id: Option<Uuid>) -> Result<Claims, TokenError> {
         let tokens = self.0.lock().expect("not poisoned");
         tokens.get(token).cloned().unwrap_or_else(|| {
             Err(TokenError::new(
                 ErrorCode::MalformedJwt,
                 "The token provided is not a valid JWT",
             ))
+        })
+    }
+
+    /// `user:` topics are their person's, on `quiet` nobody may speak, the rest is everybody's.
+    async fn open_private(&self, claims: &Claims, topic: &str) -> Result<TopicRights, TokenError> {
+        let owner = topic.strip_prefix("user:");
+        if owner.is_some_and(|owner| claims.user_id.map(|id| id.to_string()) != Some(owner.into()))
+        {
+            return Err(TokenError::new(ErrorCode::Unauthorized, "Not your topic"));
+        }
+        Ok(TopicRights {
+            send: topic != "quiet",
         })
     }
 }
@@ -110,7 +122,11 @@ impl World {
             from_client,
             to_client: PollSender::new(to_client),
         };
-        let params = ConnectParams { vsn, apikey_claims };
+        let params = ConnectParams {
+            vsn,
+            apikey_claims,
+            org_id: None,
+        };
         let task = tokio::spawn(run(self.hub.clone(), socket, params, self.shutdown.clone()));
         Client {
             vsn,

@@ -4,5 +4,8 @@ mod broadcast;
 mod changes;
 mod harness;
 mod limits;
+mod peers;
 mod presence;
+mod private;
+mod resume;
 mod tokens;

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::{Value, json};
-use wasel_realtime::{Change, Claims, ErrorCode, TokenError, Vsn};
+use wasel_realtime::{Change, Claims, Disconnect, ErrorCode, TokenError, Vsn};
 
 use crate::harness::{CHANNEL_1, CHANNEL_2, ORG_A, World, all_of, insert, member_of};
 
@@ -241,4 +241,39 @@ async fn a_check_that_could_not_be_made_leaves_the_channel_alone() {
         .hub
         .publish(&[insert(ORG_A, "messages", json!({"id": 1}))]);
     assert_eq!(client.next().await[3], "postgres_changes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_whose_token_is_good_no_longer_is_closed_and_one_that_joins_anew_is_not() {
+    let world = World::new();
+    world.tokens.set("mine", member_of(ORG_A));
+    let mut revoked = world.connect(Vsn::V2);
+    let mut renewed = world.connect(Vsn::V2);
+    for client in [&mut revoked, &mut renewed] {
+        client.join("realtime:x", "mine", all_of("messages")).await;
+    }
+    let gone = TokenError::new(ErrorCode::Unauthorized, "Not a member any more");
+    world.tokens.put("mine", Err(gone));
+    world.hub.recheck(ORG_A, member_of(ORG_A).user_id);
+    let lost_at = tokio::time::Instant::now();
+    for client in [&mut revoked, &mut renewed] {
+        assert_eq!(client.next().await[3], "system");
+        assert_eq!(client.next().await[3], "phx_error");
+    }
+    renewed.join("realtime:x", "a", all_of("messages")).await;
+    // Trying with the same token does not help.
+    revoked
+        .say(json!([
+            "2",
+            "2",
+            "realtime:x",
+            "phx_join",
+            join_payload(json!("mine"))
+        ]))
+        .await;
+    assert_eq!(revoked.next().await[4]["status"], "error");
+    assert_eq!(revoked.ended().await, Disconnect::Unauthorized);
+    assert!(lost_at.elapsed() < Duration::from_secs(30));
+    renewed.has_nothing().await;
+    assert_eq!(world.hub.stats().unauthorized_closed, 1);
 }

@@ -1,0 +1,142 @@
+//! Channels that are behind: those that come back with `after`, and those whose socket reads too slowly for what
+//! happens. While behind, a channel takes nothing from the hub; it reads the log at its own pace, as fast as its socket
+//! takes frames, and goes live in the moment in which it has read all that was announced. So what waits for a slow
+//! reader is bounded, nobody waits for it, and nothing is lost or told twice.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::groups::Requeued;
+use super::tenant::{Tenant, TopicKey};
+use super::{Hub, lock};
+use crate::catalog::Catalog;
+use crate::history::{Ask, History, HistoryError, Page};
+use crate::outbox::Outbox;
+use crate::socket::messages;
+
+/// Before history is asked again after it could not be read.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a channel stands that is behind.
+#[derive(Debug)]
+pub(super) struct Behind {
+    /// Everything up to here was queued for it, or is not for it.
+    pub read: i64,
+    /// The round that must have ended before the position of the log counts.
+    pub fence: u64,
+    /// For a channel that comes back: what each binding has heard already. `None` begins where the log stands.
+    pub heard: Option<Box<[Option<i64>]>>,
+    /// Somebody reads history for it.
+    pub attended: bool,
+}
+
+/// One channel's way back to the present. Runs until it is live or gone.
+pub(super) struct CatchUp {
+    pub hub: Arc<Hub>,
+    pub history: Arc<dyn History>,
+    pub org_id: Uuid,
+    pub tenant: Arc<Mutex<Tenant>>,
+    pub topic: TopicKey,
+    pub socket: u64,
+    pub outbox: Arc<Outbox>,
+}
+
+impl CatchUp {
+    pub async fn run(self) {
+        let Some(fence) = lock(&self.tenant).fence(&self.topic, self.socket) else {
+            return;
+        };
+        let counters = &self.hub.counters;
+        counters.catch_ups.fetch_add(1, Ordering::Relaxed);
+        let mut upto = self.hub.position.after(fence, None).await;
+        // Bindings that have heard nothing yet begin here.
+        let begun = lock(&self.tenant).begin_from(&self.topic, self.socket, upto);
+        let Some(mut comes_back) = begun else {
+            return;
+        };
+        loop {
+            if self.read(upto, comes_back).await.is_none() {
+                return;
+            }
+            comes_back = false;
+            let is_live = lock(&self.tenant).go_live(&self.topic, self.socket, upto);
+            if is_live != Some(false) {
+                return;
+            }
+            upto = self.hub.position.after(0, Some(upto)).await;
+        }
+    }
+
+    /// Reads and queues everything up to `upto`; `None` when the channel has ended. With `check`, history is asked at
+    /// least once: it knows whether it reaches back that far.
+    async fn read(&self, upto: i64, mut check: bool) -> Option<()> {
+        loop {
+            poll_fn(|cx| self.outbox.poll_room(cx)).await;
+            // Held until the page is queued: so many pages are in memory at most.
+            let permit = self.hub.history_reads.acquire().await.ok()?;
+            let catalog = self.hub.catalog();
+            let unread = lock(&self.tenant).unread(&self.topic, self.socket, &catalog);
+            let (after, names) = unread?;
+            if (after >= upto || names.is_empty()) && !check {
+                return Some(());
+            }
+            let ask = Ask {
+                org_id: self.org_id,
+                names: &names,
+                after,
+                upto,
+                limit: self.hub.limits.history_rows,
+            };
+            match self.history.page(ask).await {
+                Ok(page) => {
+                    check = false;
+                    self.queue(&page, &catalog)?;
+                }
+                Err(HistoryError::Expired) => {
+                    let text = format!(
+                        "changes after {after} are no longer kept: load the rows anew, then go on from {upto}"
+                    );
+                    let vsn = self.outbox.vsn;
+                    let frame = messages::changes_problem(vsn, &self.topic.name, &text);
+                    self.outbox.push(frame);
+                    lock(&self.tenant).start_over(&self.topic, self.socket, upto);
+                    return Some(());
+                }
+                Err(HistoryError::Unavailable(error)) => {
+                    tracing::warn!(%error, "history could not be read and will be tried again");
+                    drop(permit);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Queues what fits of a page; the rest is read again. `None` when the channel has ended.
+    fn queue(&self, page: &Page, catalog: &Catalog) -> Option<()> {
+        let mut tenant = lock(&self.tenant);
+        let mut delivered = 0;
+        let mut read = page.upto;
+        for row in page.changes.chunk_by(|a, b| a.seq == b.seq) {
+            match tenant.requeue(&self.topic, self.socket, row, catalog)? {
+                Requeued::Frames(frames) => delivered += frames,
+                Requeued::NoRoom => {
+                    read = row.first().map_or(read, |change| change.seq - 1);
+                    break;
+                }
+            }
+        }
+        tenant.has_read(&self.topic, self.socket, read);
+        drop(tenant);
+        self.hub.count_deliveries(delivered);
+        let read_again = &self.hub.counters.changes_read_again;
+        read_again.fetch_add(
+            u64::try_from(delivered).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+        Some(())
+    }
+}
