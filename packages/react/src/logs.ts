@@ -8,6 +8,7 @@ import { WaselError, errorOf, errorOfAnswer } from './errors.js';
 import { LiveRows, compareTimes } from './live-rows.js';
 import type { LiveState } from './live-rows.js';
 import type { Change } from './resumable.js';
+import { uuid } from './random.js';
 import { useStore } from './store.js';
 
 export type MessageLog = Tables<'message_logs'>;
@@ -174,7 +175,7 @@ class LogsStore extends LiveRows<'message_logs', State> {
     try {
       const { data, error } = await this.connection.client.functions.invoke<FunctionAnswer>(name, {
         body,
-        headers: { 'idempotency-key': crypto.randomUUID() },
+        headers: { 'idempotency-key': uuid() },
       });
       if (error) throw await refusalOf(error);
       const sent = data?.results?.[0] ?? { success: true, message_id: data?.message_id };

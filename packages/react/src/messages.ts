@@ -10,6 +10,7 @@ import { WaselError, errorOf } from './errors.js';
 import { LiveRows, compareTimes, literal } from './live-rows.js';
 import type { LiveState } from './live-rows.js';
 import type { Change } from './resumable.js';
+import { uuid } from './random.js';
 import { useStore } from './store.js';
 
 export type Message = Tables<'messages'>;
@@ -176,7 +177,7 @@ class MessagesStore extends LiveRows<'messages', State> {
 
   readonly send = (content: string | OutboundContent, options: SendOptions = {}): Promise<ThreadMessage> => {
     const whole: OutboundContent = typeof content === 'string' ? { type: 'text', body: content } : content;
-    const key = crypto.randomUUID();
+    const key = uuid();
     const draft = { message: this.#draft(key, whole, options), content: whole, options };
     this.#drafts.set(key, draft);
     this.set(this.show());

@@ -47,7 +47,7 @@ function personOf(state: unknown): OnlinePerson | null {
   if (typeof state !== 'object' || state === null) return null;
   const { user_id: userId, name, online_at: at } = state as Record<string, unknown>;
   if (typeof userId !== 'string') return null;
-  return { userId, name: typeof name === 'string' ? name : null, onlineAt: new Date(typeof at === 'string' ? at : 0) };
+  return { userId, name: typeof name === 'string' && name !== '' ? name : null, onlineAt: new Date(typeof at === 'string' ? at : 0) };
 }
 
 class PresenceStore extends Store<State> {

@@ -32,7 +32,7 @@ interface State extends LiveState {
   pairingCode: string | null;
   /** Until when the code shown is good. */
   expiresAt: Date | null;
-  /** E.164, once a phone is linked. */
+  /** E.164, while a phone is linked. */
   phoneNumber: string | null;
   /** The name on the phone. */
   displayName: string | null;
@@ -120,8 +120,9 @@ class SessionStore extends LiveRows<'whatsapp_sessions', State> {
       qrCode: isGood ? session.qr_code : null,
       pairingCode: isGood ? session.pairing_code : null,
       expiresAt: isGood ? expiresAt : null,
-      phoneNumber: session?.phone_number ?? null,
-      displayName: session?.display_name ?? null,
+      // The row remembers the last phone; it is linked no more.
+      phoneNumber: session?.linked_at ? session.phone_number : null,
+      displayName: session?.linked_at ? session.display_name : null,
     };
   }
 
