@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-.PHONY: help demo test lint fmt bench-ingest bench-import bench-queue bench-bulk bench-sessions bench-soak clean-demo setup
+.PHONY: help demo test lint fmt bench-ingest bench-import bench-queue bench-bulk bench-realtime bench-sessions bench-soak clean-demo setup
 
 # rustup puts itself here; a shell that was open before does not look there.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -37,6 +37,9 @@ bench-queue: setup ## measures how fast and how evenly messages leave
 
 bench-bulk: setup ## measures a bulk job, with the server killed on the way
 	cargo run --release -p wasel-bench -- bulk
+
+bench-realtime: setup ## measures how fast changes reach many sockets
+	cargo run --release -p wasel-bench -- realtime
 
 bench-sessions: setup ## measures linked phones, beside Baileys
 	cargo run --release -p wasel-bench -- sessions

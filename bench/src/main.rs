@@ -9,6 +9,7 @@ mod ingest;
 mod load;
 mod queue;
 mod raw_group;
+mod realtime;
 mod report;
 mod sessions;
 mod verify;
@@ -39,6 +40,11 @@ enum Command {
     Sessions(sessions::Args),
     /// Linked phones through a day in minutes: lost sockets, storms, restarts.
     Soak(sessions::soak::Args),
+    /// Changes out: deliveries to many sockets, beside a bare WebSocket broadcast.
+    Realtime(realtime::Args),
+    /// The bare broadcast; `realtime` starts it.
+    #[command(hide = true)]
+    BareBroadcast(realtime::bare::Args),
     /// The server of the baseline; `ingest` starts it.
     #[command(hide = true)]
     BaselineTx(baseline_tx::Args),
@@ -57,6 +63,8 @@ fn main() -> Result<()> {
                 Command::Bulk(args) => queue::bulk::run(args).await,
                 Command::Sessions(args) => sessions::run(args).await,
                 Command::Soak(args) => sessions::soak::run(args).await,
+                Command::Realtime(args) => realtime::run(args).await,
+                Command::BareBroadcast(args) => realtime::bare::run(args).await,
                 Command::BaselineTx(args) => baseline_tx::run(args).await,
             }
         })

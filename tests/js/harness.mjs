@@ -158,12 +158,72 @@ export class Simulator {
   }
 }
 
-/** The server, with its private database in a temporary directory. It keeps address and data over a restart. */
+/** What a Supabase project's database holds before anything of ours is in it. */
+const PROJECT = `
+CREATE ROLE anon NOLOGIN NOINHERIT;
+CREATE ROLE authenticated NOLOGIN NOINHERIT;
+CREATE ROLE service_role NOLOGIN NOINHERIT BYPASSRLS;
+CREATE ROLE supabase_auth_admin NOINHERIT CREATEROLE LOGIN;
+CREATE ROLE owner LOGIN CREATEROLE CREATEDB;
+GRANT anon, authenticated, service_role TO owner;
+CREATE DATABASE project OWNER owner;
+\\connect project
+CREATE SCHEMA auth AUTHORIZATION supabase_auth_admin;
+GRANT USAGE ON SCHEMA auth TO anon, authenticated, service_role, owner;
+CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS $$
+  SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
+CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role' $$;
+CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
+GRANT ALL ON SCHEMA public TO owner;
+ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated, service_role;
+ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA public GRANT ALL ON FUNCTIONS TO anon, authenticated, service_role;
+CREATE PUBLICATION supabase_realtime;
+ALTER PUBLICATION supabase_realtime OWNER TO owner;
+`;
+
+/** A Postgres that is not ours, set up as Supabase does. Another server's private one is lent for it. */
+class GivenPostgres {
+  static async start(simulator) {
+    const given = new GivenPostgres();
+    given.lender = await Server.launched({ simulator });
+    const sockets = join(given.lender.dataDirectory, 'run');
+    const child = run('psql', [`host=${sockets} user=postgres dbname=postgres`, '-X', '-q', '-v', 'ON_ERROR_STOP=1']);
+    child.child.stdin.end(PROJECT);
+    await child;
+    given.database = `host=${sockets} user=owner dbname=project`;
+    given.url = `postgres://owner@localhost/project?host=${encodeURIComponent(sockets)}`;
+    return given;
+  }
+
+  stop() {
+    return this.lender.stop();
+  }
+}
+
+/**
+ * The server, with its private database in a temporary directory. It keeps address and data over a restart. With
+ * `WASEL_TEST_GIVEN_POSTGRES=1` the database is one it was given by `DATABASE_URL`.
+ */
 export class Server {
   static async start({ simulator, environment = {} }) {
+    if (process.env.WASEL_TEST_GIVEN_POSTGRES !== '1') return Server.launched({ simulator, environment });
+    const given = await GivenPostgres.start(simulator);
+    try {
+      return await Server.launched({ simulator, environment: { DATABASE_URL: given.url, ...environment }, given });
+    } catch (error) {
+      await given.stop();
+      throw error;
+    }
+  }
+
+  static async launched({ simulator, environment = {}, given }) {
     const server = new Server();
+    server.given = given;
     server.directory = await temporaryDirectory();
     server.dataDirectory = join(server.directory, 'data');
+    server.database = given?.database ?? `host=${join(server.dataDirectory, 'run')} user=postgres dbname=wasel`;
     server.port = await freePort();
     server.base = `http://127.0.0.1:${server.port}`;
     server.environment = {
@@ -208,8 +268,7 @@ export class Server {
 
   /** Runs SQL past the server, as anybody with access to the database might; returns the rows as text. */
   async psql(sql) {
-    const target = `host=${join(this.dataDirectory, 'run')} user=postgres dbname=wasel`;
-    const { stdout } = await run('psql', [target, '-X', '-q', '-At', '-v', 'ON_ERROR_STOP=1', '-c', sql]);
+    const { stdout } = await run('psql', [this.database, '-X', '-q', '-At', '-v', 'ON_ERROR_STOP=1', '-c', sql]);
     return stdout.trim();
   }
 
@@ -224,6 +283,7 @@ export class Server {
   async stop() {
     await this.process.stop();
     await rm(this.directory, { recursive: true, force: true });
+    await this.given?.stop();
   }
 }
 

@@ -24,3 +24,19 @@ pub struct Auth {
     #[serde(with = "crate::values::duration")]
     pub refresh_reuse_window: Duration,
 }
+
+impl Auth {
+    /// Where the public keys are that verify ES256 and RS256 tokens: as set, else where a Supabase project has them.
+    /// <https://supabase.com/docs/guides/auth/signing-keys>
+    #[must_use]
+    pub fn public_keys_url(&self) -> Option<String> {
+        match (&self.jwks_url, &self.supabase_url) {
+            (Some(url), _) => Some(url.as_str().to_owned()),
+            (None, Some(project)) => Some(format!(
+                "{}/auth/v1/.well-known/jwks.json",
+                project.as_str()
+            )),
+            (None, None) => None,
+        }
+    }
+}

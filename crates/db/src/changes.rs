@@ -158,6 +158,14 @@ pub const DOCUMENT_NAMES: &[PublishedName] = &[
         name: "whatsapp_scheduled_messages",
         table: "scheduled_messages",
     },
+    PublishedName {
+        name: "whatsapp_settings",
+        table: "settings",
+    },
+    PublishedName {
+        name: "whatsapp_analytics",
+        table: "analytics_daily",
+    },
 ];
 
 /// Logged rows of `name.table` in the shape of `name`, by the same function as the view. A row the shape leaves out

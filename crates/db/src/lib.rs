@@ -15,6 +15,7 @@
 //! 2. A file in `src/` with its verbs.
 //! 3. The cross-tenant test picks the table up by itself.
 
+pub mod analytics;
 pub mod automations;
 pub mod bulk;
 pub mod changes;

@@ -33,6 +33,7 @@ use crate::jobs::housekeeping::Housekeeping;
 use crate::jobs::listen_queue::ListenQueue;
 use crate::jobs::process_queue::ProcessQueue;
 use crate::jobs::reconcile::Reconcile;
+use crate::jobs::refresh_analytics::RefreshAnalytics;
 use crate::jobs::run_automations::RunAutomations;
 use crate::jobs::send_message::SendMessage;
 use crate::jobs::send_scheduled::SendScheduled;
@@ -184,9 +185,9 @@ fn tokens(config: &mut Config, public_url: &str, news: &mut Vec<String>) -> Resu
     let settings = |config: &Config| -> Result<TokenSettings> {
         Ok(TokenSettings {
             jwt_secret: secret.clone(),
-            jwks: match &config.auth.jwks_url {
+            jwks: match config.auth.public_keys_url() {
                 Some(url) => Some(Jwks::new(
-                    url.as_str().parse().context("JWKS_URL")?,
+                    url.parse().context("JWKS_URL")?,
                     http_client(config, config.providers.request_timeout)?,
                 )),
                 None => None,
@@ -313,6 +314,11 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
         ),
         wasel_jobs::spawn(CheckMessages(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(Housekeeping(state.clone()), unprompted(), shutdown.clone()),
+        wasel_jobs::spawn(
+            RefreshAnalytics(state.clone()),
+            unprompted(),
+            shutdown.clone(),
+        ),
         #[cfg(feature = "linked-phones")]
         wasel_jobs::spawn(
             CarryOutCommands(state.clone()),

@@ -13,5 +13,6 @@ pub mod realtime;
 pub mod rest_v1;
 pub mod router;
 pub mod storage_v1;
+pub mod supabase_project;
 pub mod v1;
 pub mod webhooks;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -52,9 +52,14 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         ))
         // Mails are held whole while they are stored: this bounds how much memory that takes.
         .layer(GlobalConcurrencyLimitLayer::new(MAILS_AT_ONCE));
+    // Beside a Supabase project people sign in there.
+    let identity = match state.config.auth.supabase_url {
+        Some(_) => OpenApiRouter::new(),
+        None => auth_v1::router(),
+    };
     OpenApiRouter::with_openapi(openapi::ApiDoc::openapi())
         .merge(v1::router())
-        .merge(auth_v1::router())
+        .merge(identity)
         .merge(realtime::router())
         .merge(rest_v1::router())
         .merge(storage_v1::router())
@@ -84,14 +89,7 @@ pub fn router(state: AppState) -> Router {
             "/v1/openapi.json",
             get(move || std::future::ready(Json(document.clone()))),
         )
-        .fallback(async |uri: Uri| {
-            refusal(
-                &uri,
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "there is no such path",
-            )
-        })
+        .fallback(not_ours)
         .method_not_allowed_fallback(async |uri: Uri| {
             refusal(
                 &uri,
@@ -111,6 +109,18 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
+async fn not_ours(State(state): State<AppState>, request: Request) -> Response {
+    if let Some(project) = supabase_project::answering(&state, request.uri().path()) {
+        return supabase_project::forward(&state, project, request).await;
+    }
+    refusal(
+        request.uri(),
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "there is no such path",
+    )
+}
+
 /// In the shape of the surface the path belongs to.
 fn refusal(uri: &Uri, status: StatusCode, code: &'static str, message: &str) -> Response {
     let error = ApiError::new(status, code, message);
@@ -125,7 +135,7 @@ fn refusal(uri: &Uri, status: StatusCode, code: &'static str, message: &str) -> 
 }
 
 /// axum's own words for a body over the limit are plain text; the documents' shape says it better.
-async fn too_large(request: axum::extract::Request, next: axum_middleware::Next) -> Response {
+async fn too_large(request: Request, next: axum_middleware::Next) -> Response {
     let response = next.run(request).await;
     if response.status() != StatusCode::PAYLOAD_TOO_LARGE {
         return response;

@@ -8,6 +8,7 @@ pub mod housekeeping;
 pub mod listen_queue;
 pub mod process_queue;
 pub mod reconcile;
+pub mod refresh_analytics;
 pub mod run_automations;
 pub mod send_message;
 pub mod send_scheduled;

@@ -239,6 +239,18 @@ async fn the_views_show_the_documents_words_and_the_feed_has_the_same_shapes() {
     app.post(org.owner(), "/v1/scheduled-messages", &scheduled)
         .await
         .expect(201);
+    sqlx::query(
+        "INSERT INTO whatsapp_settings (org_id, key, value) VALUES ($1, 'greeting', '\"أهلًا\"')",
+    )
+    .bind(org.id)
+    .execute(&app.owner)
+    .await
+    .unwrap();
+    app.wait_count(
+        "SELECT count(*) FROM whatsapp_analytics WHERE messages_received = 2 AND messages_delivered = 1",
+        1,
+    )
+    .await;
 
     // The newest logged row of each record, in the feed's shape, equals the row of the view.
     let mut tx = app.state().db.system().await.unwrap();
@@ -267,5 +279,64 @@ async fn the_views_show_the_documents_words_and_the_feed_has_the_same_shapes() {
         fed.sort_by_key(|shape| shape["id"].to_string());
         seen.sort_by_key(|shape| shape["id"].to_string());
         assert_eq!(fed, seen, "{}", name.name);
+    }
+}
+
+/// S0.4 and S3.4: the questions with which the documents' readers check their set-up.
+#[tokio::test]
+async fn the_documents_own_checks_answer_as_they_show() {
+    let app = TestApp::start().await;
+    let streamed: Vec<String> = sqlx::query_scalar(
+        "SELECT tablename::text FROM pg_publication_tables WHERE pubname='supabase_realtime' AND tablename LIKE 'whatsapp%'",
+    )
+    .fetch_all(&app.owner)
+    .await
+    .unwrap();
+    for table in [
+        "whatsapp_conversations",
+        "whatsapp_messages",
+        "whatsapp_settings",
+        "whatsapp_templates",
+        "whatsapp_scheduled_messages",
+        "whatsapp_analytics",
+    ] {
+        assert!(
+            streamed.iter().any(|name| name == table),
+            "{table} is missing in {streamed:?}"
+        );
+        // What is said to stream can be listened to.
+        let known = DOCUMENT_NAMES.iter().any(|name| name.name == table);
+        assert!(known, "{table} has no shape in the feed");
+    }
+    let secured: Vec<(String, bool)> = sqlx::query_as(
+        "SELECT tablename::text, rowsecurity FROM pg_tables
+         WHERE schemaname = 'public' AND tablename IN ('conversations', 'messages') ORDER BY 1",
+    )
+    .fetch_all(&app.owner)
+    .await
+    .unwrap();
+    assert_eq!(
+        secured,
+        [
+            ("conversations".to_owned(), true),
+            ("messages".to_owned(), true)
+        ]
+    );
+    let indexes: Vec<String> = sqlx::query_scalar(
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename IN ('conversations', 'messages')",
+    )
+    .fetch_all(&app.owner)
+    .await
+    .unwrap();
+    for columns in [
+        "(org_id, contact_id",
+        "channel_id",
+        "created_at DESC",
+        "provider_message_id",
+    ] {
+        assert!(
+            indexes.iter().any(|index| index.contains(columns)),
+            "no index on {columns} in {indexes:#?}"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod analytics;
 mod automations;
 mod binary;
 mod bulk;
@@ -28,6 +29,7 @@ mod scheduled;
 #[cfg(feature = "linked-phones")]
 mod session_keys;
 mod sessions;
+mod supabase_project;
 mod templates;
 mod tenancy;
 mod written_names;
