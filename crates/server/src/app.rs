@@ -372,6 +372,7 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         media_http: http_client(&config, config.providers.media_timeout)?,
         storage: MediaStorage::local(&config.database.data_dir.join("media"))?,
         limiter: ApiLimiter::new(config.limits.api_requests, config.limits.api_window),
+        rest: Arc::default(),
         ingest: Ingest::start(
             &db,
             config.database.ingest_connections.get() as usize,

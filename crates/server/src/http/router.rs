@@ -113,6 +113,9 @@ pub fn router(state: AppState) -> Router {
 
 /// In the shape of the surface the path belongs to.
 fn refusal(uri: &Uri, status: StatusCode, code: &'static str, message: &str) -> Response {
+    if uri.path().starts_with("/rest/") {
+        return rest_v1::refusal(status);
+    }
     let error = ApiError::new(status, code, message);
     let of_documents = ["/api/", "/functions/"]
         .iter()
