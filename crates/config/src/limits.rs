@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,4 +18,5 @@ pub struct Limits {
     pub webhook_body: usize,
     #[serde(with = "crate::values::size")]
     pub email_body: usize,
+    pub rest_max_rows: NonZeroU32,
 }

@@ -7,7 +7,9 @@
 //! - [`SystemTx`]: for jobs, the ingest writer and look-ups that come before the tenant is known. Runs as
 //!   `service_role` and sees every tenant: name `org_id` in every statement.
 //!
-//! Both roll back when dropped. **No network call while one lives.**
+//! A third, [`ActorTx`], is for SQL that a caller shaped (`rest`).
+//!
+//! All roll back when dropped. **No network call while one lives.**
 //!
 //! # Adding a table
 //! 1. A new numbered file in `migrations/` (never edit one that landed): primary key starting with `org_id`,
@@ -49,6 +51,7 @@ pub mod provider_templates;
 pub mod rate_limits;
 pub mod reactions;
 pub mod reports;
+pub mod rest;
 pub mod scheduled;
 pub mod seal;
 pub mod session_keys;
@@ -65,7 +68,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use error::Error;
 pub use migrate::{MIGRATOR, migrate, migration_sql};
-pub use tx::{SystemTx, TenantClaims, TenantTx, savepoint};
+pub use tx::{Actor, ActorTx, SystemTx, TenantClaims, TenantTx, savepoint};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -167,6 +170,16 @@ impl Db {
     /// A transaction that sees every tenant.
     pub async fn system(&self) -> Result<SystemTx> {
         SystemTx::begin(&self.system).await
+    }
+
+    /// A transaction with the rights of `actor`, whose statements may take `statement_timeout` each.
+    pub async fn actor(
+        &self,
+        actor: Actor<'_>,
+        read_only: bool,
+        statement_timeout: Duration,
+    ) -> Result<ActorTx> {
+        ActorTx::begin(&self.tenants, actor, read_only, statement_timeout).await
     }
 
     pub(crate) fn ingest_pool(&self) -> &PgPool {

@@ -1,6 +1,7 @@
-//! The two kinds of transaction.
+//! The kinds of transaction.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use serde_json::json;
 use sqlx::postgres::{PgConnection, PgPool};
@@ -28,20 +29,25 @@ pub struct TenantTx(Transaction<'static, Postgres>);
 #[derive(Debug)]
 pub struct SystemTx(Transaction<'static, Postgres>);
 
+/// Whose rights SQL that a caller shaped runs with.
+#[derive(Clone, Copy, Debug)]
+pub enum Actor<'a> {
+    /// Role `anon`.
+    Anonymous,
+    /// Role `authenticated` with these claims.
+    Tenant(&'a TenantClaims),
+    /// Role `service_role`: every tenant.
+    Operator,
+}
+
+/// A transaction for SQL that a caller shaped: under their role, and no statement of it runs for long.
+#[derive(Debug)]
+pub struct ActorTx(Transaction<'static, Postgres>);
+
 impl TenantTx {
     pub(crate) async fn begin(pool: &PgPool, claims: &TenantClaims) -> Result<Self> {
-        let claims = json!({
-            "role": "authenticated",
-            "sub": claims.user_id.map(|id| id.0).unwrap_or(Uuid::nil()),
-            "wasel_org_id": claims.org_id,
-            "wasel_role": claims.role,
-            "app_metadata": { "org_id": claims.org_id },
-        });
-        // One round trip for all three. SET takes no parameters; the JSON is quoted as an SQL literal.
-        let quoted = claims.to_string().replace('\'', "''");
-        let begin = format!(
-            "BEGIN; SET LOCAL ROLE authenticated; SET LOCAL request.jwt.claims = '{quoted}'"
-        );
+        // One round trip for all three.
+        let begin = format!("BEGIN; {}", become_tenant(claims));
         Ok(Self(
             on_a_live_connection(pool, || pool.begin_with(AssertSqlSafe(begin.clone()))).await?,
         ))
@@ -49,6 +55,51 @@ impl TenantTx {
 
     pub async fn commit(self) -> Result<()> {
         Ok(self.0.commit().await?)
+    }
+}
+
+/// SET takes no parameters; the JSON is quoted as an SQL literal.
+fn become_tenant(claims: &TenantClaims) -> String {
+    let claims = json!({
+        "role": "authenticated",
+        "sub": claims.user_id.map(|id| id.0).unwrap_or(Uuid::nil()),
+        "wasel_org_id": claims.org_id,
+        "wasel_role": claims.role,
+        "app_metadata": { "org_id": claims.org_id },
+    });
+    let quoted = claims.to_string().replace('\'', "''");
+    format!("SET LOCAL ROLE authenticated; SET LOCAL request.jwt.claims = '{quoted}'")
+}
+
+impl ActorTx {
+    pub(crate) async fn begin(
+        pool: &PgPool,
+        actor: Actor<'_>,
+        read_only: bool,
+        statement_timeout: Duration,
+    ) -> Result<Self> {
+        let role = match actor {
+            Actor::Tenant(claims) => become_tenant(claims),
+            Actor::Anonymous => {
+                r#"SET LOCAL ROLE anon; SET LOCAL request.jwt.claims = '{"role":"anon"}'"#.to_owned()
+            }
+            Actor::Operator => {
+                r#"SET LOCAL ROLE service_role; SET LOCAL request.jwt.claims = '{"role":"service_role"}'"#.to_owned()
+            }
+        };
+        let begin = format!(
+            "BEGIN{}; SET LOCAL statement_timeout = {}; {role}",
+            if read_only { " READ ONLY" } else { "" },
+            statement_timeout.as_millis()
+        );
+        Ok(Self(
+            on_a_live_connection(pool, || pool.begin_with(AssertSqlSafe(begin.clone()))).await?,
+        ))
+    }
+
+    /// What Postgres checks only now is the caller's to know of, so the error is as it came.
+    pub(crate) async fn commit(self) -> sqlx::Result<()> {
+        self.0.commit().await
     }
 }
 
@@ -112,4 +163,5 @@ macro_rules! connection {
 }
 
 connection!(TenantTx);
+connection!(ActorTx);
 connection!(SystemTx);

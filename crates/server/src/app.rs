@@ -416,6 +416,7 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
                 .expose(),
         ),
         limiter: ApiLimiter::new(config.limits.api_requests, config.limits.api_window),
+        rest: Arc::default(),
         ingest: Ingest::start(
             &db,
             config.database.ingest_connections.get() as usize,

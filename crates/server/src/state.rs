@@ -15,6 +15,7 @@ use wasel_realtime::Hub;
 use crate::auth::AuthContext;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
+use crate::http::rest_v1::SchemaCache;
 use crate::linked_phones::Phones;
 use crate::registry::Registry;
 use crate::storage::MediaStorage;
@@ -40,6 +41,8 @@ pub struct AppState {
     /// Signs the addresses of files.
     pub url_signer: UrlSigner,
     pub limiter: ApiLimiter,
+    /// What `/rest/v1` knows of the database.
+    pub rest: Arc<SchemaCache>,
     pub signals: Signals,
     pub phones: Phones,
     /// Where browsers and providers reach us, without a trailing slash.

@@ -234,6 +234,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "limits.email_body",
         "'10MiB'",
     ),
+    (
+        "WASEL_LIMITS_REST_MAX_ROWS",
+        "50",
+        "limits.rest_max_rows",
+        "50",
+    ),
     ("OUTBOX_RETRY_BASE", "50ms", "outbox.retry_base", "'50ms'"),
     (
         "OUTBOX_RECONCILE_WAIT",

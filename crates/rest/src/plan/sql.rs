@@ -138,7 +138,7 @@ impl Shell<'_> {
         let most = limits::ANSWER;
         let _ = write!(
             sql,
-            "SELECT answer.page, answer.total, answer.inserted, octet_length(answer.body)::int8 AS size, \
+            "SELECT answer.page, answer.total, answer.inserted, octet_length(answer.body) AS size, \
              CASE WHEN octet_length(answer.body) <= {most} THEN answer.body END AS body \
              FROM (SELECT {page} AS page, {total} AS total, {inserted} AS inserted, {body} AS body FROM {source}) AS answer"
         );

@@ -9,7 +9,7 @@ use scan::Scan;
 pub(crate) use filter::{Comparison, Condition, Is, Quantifier, SearchKind, Test};
 pub(crate) use select::{Embed, Field, Item, aggregates_are_off};
 
-use crate::{RestError, limits};
+use crate::{RestError, RowRange, limits};
 
 /// A read query string.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +54,17 @@ impl Query {
             .into_iter()
             .partition(|(name, _)| is_argument(name));
         Ok((Self::of_pairs(rest)?, arguments))
+    }
+
+    /// Cut to this range, unless the query string has its own.
+    #[must_use]
+    pub fn within(mut self, range: RowRange) -> Self {
+        let root = &mut self.root;
+        if root.limit.is_none() && root.offset == 0 {
+            root.limit = range.limit;
+            root.offset = range.offset;
+        }
+        self
     }
 
     fn of_pairs(pairs: Vec<(String, String)>) -> Result<Self, RestError> {

@@ -130,6 +130,9 @@ fn refusal(uri: &Uri, status: StatusCode, code: &'static str, message: &str) -> 
     if uri.path().starts_with("/auth/v1/") {
         return auth_v1::refusal(status, code, message);
     }
+    if uri.path().starts_with("/rest/") {
+        return rest_v1::refusal(status);
+    }
     let error = ApiError::new(status, code, message);
     if uri.path().starts_with("/storage/") {
         StorageError::from(error).into_response()

@@ -25,6 +25,7 @@ mod notifications;
 mod outbound;
 mod provider_templates;
 mod reports;
+mod rest;
 mod scheduled;
 #[cfg(feature = "linked-phones")]
 mod session_keys;

@@ -1223,6 +1223,56 @@ fn cases(
             String::new(),
             Open("inbound: signed"),
         ),
+        (
+            "get",
+            "/rest/v1/",
+            same("/rest/v1/"),
+            Never("for the service-role key", none(), &[403]),
+        ),
+        (
+            "get",
+            "/rest/v1/{table}",
+            same("/rest/v1/conversations?select=*,messages(*),contacts(*)&order=id"),
+            Closed("a list with what belongs to it", none(), LIST),
+        ),
+        (
+            "get",
+            "/rest/v1/{table}",
+            format!(
+                "/rest/v1/whatsapp_messages?id=eq.{message}&select=*,whatsapp_conversations(*)"
+            ),
+            Closed("by id", none(), LIST),
+        ),
+        (
+            "post",
+            "/rest/v1/{table}",
+            same("/rest/v1/contacts"),
+            Closed("A's tenant", json!({ "org_id": a.id, "name": "x" }), &[403]),
+        ),
+        (
+            "patch",
+            "/rest/v1/{table}",
+            format!("/rest/v1/conversations?id=eq.{conversation}"),
+            Closed("by id", json!({ "notes": "x" }), &[204]),
+        ),
+        (
+            "delete",
+            "/rest/v1/{table}",
+            format!("/rest/v1/notifications?id=eq.{}", rows.notification),
+            Closed("by id", none(), &[204]),
+        ),
+        (
+            "get",
+            "/rest/v1/rpc/{function}",
+            String::new(),
+            Open("rest: a_function_made_later_is_found_and_runs_as_the_caller"),
+        ),
+        (
+            "post",
+            "/rest/v1/rpc/{function}",
+            String::new(),
+            Open("rest: a_function_made_later_is_found_and_runs_as_the_caller"),
+        ),
     ]
 }
 
