@@ -132,11 +132,7 @@ pub async fn insert_channel_limits(
 }
 
 /// Whether the tenant has a member with this address, in whatever case.
-pub async fn exists_with_email(
-    tx: &mut SystemTx,
-    org: OrgId,
-    email: &str,
-) -> Result<bool> {
+pub async fn exists_with_email(tx: &mut SystemTx, org: OrgId, email: &str) -> Result<bool> {
     Ok(sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM profiles p LEFT JOIN wasel.users u ON u.id = p.id
              WHERE p.org_id = $1 AND lower(coalesce(u.email, p.email)) = lower($2))",

@@ -20,9 +20,7 @@ use wasel_db::{Db, PoolSizes};
 use wasel_providers::{ProviderConfig, Providers};
 use wasel_realtime::{Hub, Limits};
 
-use crate::auth::{
-    ApiKeyRole, AuthContext, Jwks, Lifetimes, Mailer, Site, TokenSettings, Tokens,
-};
+use crate::auth::{ApiKeyRole, AuthContext, Jwks, Lifetimes, Mailer, Site, TokenSettings, Tokens};
 use crate::http;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
@@ -366,8 +364,10 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
     let http_client_of_providers = http_client(&config, config.providers.request_timeout)?;
     let mailer = match &config.providers.mail_from {
         // Without a server there is nobody to hand a mail to; the configuration's warnings say so.
-        Some(from) if config.providers.smtp_url.is_some() => Mailer::open(&providers, from, http_client_of_providers.clone())
-            .context("MAIL_FROM and SMTP_URL")?,
+        Some(from) if config.providers.smtp_url.is_some() => {
+            Mailer::open(&providers, from, http_client_of_providers.clone())
+                .context("MAIL_FROM and SMTP_URL")?
+        }
         _ => Mailer::default(),
     };
     let site = Site::new(

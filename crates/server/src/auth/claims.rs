@@ -96,7 +96,8 @@ impl RawClaims {
         }
         match self.role.as_deref() {
             Some("authenticated") => {
-                let is_ours = by_secret && self.iss.as_ref().and_then(Value::as_str) == Some(issuer);
+                let is_ours =
+                    by_secret && self.iss.as_ref().and_then(Value::as_str) == Some(issuer);
                 self.user(is_ours).map(Verified::User)
             }
             Some("anon") => Ok(Verified::Anonymous),

@@ -91,14 +91,15 @@ pub(crate) async fn invite(
         lifetime: LIFETIME,
         is_mailed: auth.mailer.is_on(),
     };
-    let invitation = invitations::insert(&mut tx, org, &new)
-        .await
-        .map_err(|error| match &error {
-            Error::Constraint { constraint, .. } if constraint == invitations::UNIQUE_OPEN => {
-                InviteError::Open
-            }
-            _ => error.into(),
-        })?;
+    let invitation =
+        invitations::insert(&mut tx, org, &new)
+            .await
+            .map_err(|error| match &error {
+                Error::Constraint { constraint, .. } if constraint == invitations::UNIQUE_OPEN => {
+                    InviteError::Open
+                }
+                _ => error.into(),
+            })?;
     finish(auth, tx, invitation, &organization, invited.redirect_to).await
 }
 
@@ -173,8 +174,8 @@ async fn insert_links(
     one_time_tokens::delete_of_invitation(tx, org, invitation.id).await?;
     let (by_hand, hand_hash) = new_token();
     let mail = auth.mailer.is_on().then(new_token);
-    for (hash, by_mail) in std::iter::once((hand_hash, false))
-        .chain(mail.as_ref().map(|(_, hash)| (*hash, true)))
+    for (hash, by_mail) in
+        std::iter::once((hand_hash, false)).chain(mail.as_ref().map(|(_, hash)| (*hash, true)))
     {
         let token = NewToken {
             hash,
@@ -330,10 +331,7 @@ pub(crate) async fn claim(
 }
 
 /// Somebody who has left, or may do less now, no longer lets people in.
-async fn may_still_invite(
-    tx: &mut SystemTx,
-    invitation: &Invitation,
-) -> Result<bool, AcceptError> {
+async fn may_still_invite(tx: &mut SystemTx, invitation: &Invitation) -> Result<bool, AcceptError> {
     let Some(inviter) = invitation.invited_by else {
         return Ok(true);
     };

@@ -135,7 +135,8 @@ impl Letter<'_> {
             },
             Self::EmailChanged => Words {
                 subject: "تم تغيير عنوانك".to_owned(),
-                before: "أصبح لحسابك عنوان بريد آخر، ولم يعد هذا العنوان صالحاً لتسجيل الدخول.".to_owned(),
+                before: "أصبح لحسابك عنوان بريد آخر، ولم يعد هذا العنوان صالحاً لتسجيل الدخول."
+                    .to_owned(),
                 link: None,
                 code: None,
                 after: "إن لم تكن أنت من فعل ذلك فأخبر مسؤول مؤسستك فوراً.",
@@ -184,7 +185,11 @@ impl Words {
 /// A name on one line and of bounded length.
 fn name(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.trim().chars().take(MAX_NAME_CHARS).map(plain).collect()
+    text.trim()
+        .chars()
+        .take(MAX_NAME_CHARS)
+        .map(plain)
+        .collect()
 }
 
 /// For HTML, in text and in quoted attributes.

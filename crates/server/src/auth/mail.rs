@@ -123,9 +123,7 @@ impl Post {
 
     fn take_due(&self, now: Instant) -> Option<Letter> {
         let mut waiting = self.waiting();
-        let due = waiting
-            .iter()
-            .position(|letter| letter.not_before <= now)?;
+        let due = waiting.iter().position(|letter| letter.not_before <= now)?;
         waiting.remove(due)
     }
 

@@ -166,4 +166,3 @@ pub(crate) async fn tell_old_address(auth: &AuthContext, before: &User) -> wasel
         .post(&before.email, Letter::EmailChanged.write(tongue));
     Ok(())
 }
-

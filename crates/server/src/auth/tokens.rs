@@ -113,7 +113,10 @@ impl Tokens {
 
     /// What is stored of a short code sent to an address. Without the secret nobody finds the code by trying all.
     pub(crate) fn code_hash(&self, email: &str, code: &str) -> TokenHash {
-        let tag = hmac::sign(&self.codes, format!("{}\n{code}", email.to_lowercase()).as_bytes());
+        let tag = hmac::sign(
+            &self.codes,
+            format!("{}\n{code}", email.to_lowercase()).as_bytes(),
+        );
         let mut hash = TokenHash::default();
         hash.copy_from_slice(tag.as_ref());
         hash

@@ -202,7 +202,9 @@ async fn opening_a_link_shows_a_button_in_the_readers_language_and_uses_nothing(
             .unwrap();
         let answer = app().oneshot(request).await.unwrap();
         assert_eq!(answer.status(), 200);
-        let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+        let policy = answer.headers()["content-security-policy"]
+            .to_str()
+            .unwrap();
         assert!(policy.starts_with("default-src 'none'"), "{policy}");
         let body = to_bytes(answer.into_body(), 100_000).await.unwrap();
         String::from_utf8(body.to_vec()).unwrap()

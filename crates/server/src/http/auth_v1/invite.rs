@@ -87,9 +87,7 @@ pub(super) async fn invite(
         .filter(|role| Role::Service.may_give(*role))
         .ok_or_else(|| GoTrueError::invalid("data.role must be owner, admin, agent or viewer"))?;
     if role != Role::Agent && !data.channel_ids.is_empty() {
-        return Err(GoTrueError::invalid(
-            "data.channel_ids limits agents only",
-        ));
+        return Err(GoTrueError::invalid("data.channel_ids limits agents only"));
     }
     let named = data.org_id.map(OrgId).or(requested_org(&headers)?);
     let org = find_org(&auth, named, data.org_slug.as_deref()).await?;
@@ -156,16 +154,14 @@ async fn find_org(
         (Some(id), _) => organizations::find(&mut tx, id)
             .await?
             .map(|org| OrgId(org.id)),
-        (None, Some(slug)) if !slug.contains('\0') => {
-            organizations::find_by_slug(&mut tx, slug)
-                .await?
-                .map(|org| OrgId(org.id))
-        }
+        (None, Some(slug)) if !slug.contains('\0') => organizations::find_by_slug(&mut tx, slug)
+            .await?
+            .map(|org| OrgId(org.id)),
         (None, Some(_)) => None,
         (None, None) => organizations::find_only(&mut tx).await?,
     };
     tx.commit().await?;
-    found
-        .filter(|org| *org != OrgId::SYSTEM)
-        .ok_or_else(|| GoTrueError::invalid("data.org_id or data.org_slug must name an organization"))
+    found.filter(|org| *org != OrgId::SYSTEM).ok_or_else(|| {
+        GoTrueError::invalid("data.org_id or data.org_slug must name an organization")
+    })
 }

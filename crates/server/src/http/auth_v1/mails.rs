@@ -104,11 +104,7 @@ pub(super) async fn resend(
 }
 
 /// An address that may be mailed to now; counts it.
-fn mailable(
-    auth: &AuthContext,
-    email: Option<&str>,
-    ip: ClientIp,
-) -> Result<String, GoTrueError> {
+fn mailable(auth: &AuthContext, email: Option<&str>, ip: ClientIp) -> Result<String, GoTrueError> {
     let email = super::address(email.unwrap_or_default())?;
     if !auth.mailer.is_on() {
         return Err(GoTrueError::mail_disabled());

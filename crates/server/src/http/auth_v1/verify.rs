@@ -23,9 +23,7 @@ use super::views::{ErrorView, GoTrueError, SessionView};
 use super::{TAG, parse, session};
 use crate::auth::invitations::{self, NewAccount, Proof};
 use crate::auth::sign_in::{self, Grant};
-use crate::auth::{
-    AuthContext, ClientIp, ThrottleKey, Tongue, escape, password, recovery,
-};
+use crate::auth::{AuthContext, ClientIp, ThrottleKey, Tongue, escape, password, recovery};
 
 /// The page's rules for browsers. No `form-action`: it would also bind where the answer to the form leads.
 const PAGE_POLICY: &str =

@@ -251,13 +251,7 @@ async fn resend(
     caller.require(&[Role::Owner, Role::Admin])?;
     check_redirect(&state, query.redirect_to.as_deref())?;
     open(&state, &caller, id).await?;
-    let made = renew(
-        &state.auth,
-        caller.org_id,
-        id,
-        query.redirect_to.as_deref(),
-    )
-    .await?;
+    let made = renew(&state.auth, caller.org_id, id, query.redirect_to.as_deref()).await?;
     Ok(axum::Json(made.into()))
 }
 
