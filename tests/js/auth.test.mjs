@@ -63,14 +63,14 @@ async function signIn(email, password = PASSWORD) {
   return { client, session: data.session };
 }
 
-/** The newest mail to an address that says something of its own: its link, and its six digits. */
+/** A mail to an address, by its number, with its link and its six digits. */
 async function mailTo(address, count = 1) {
   const mail = await until(`mail ${count} to ${address}`, async () => {
     const all = await world.simulator.control('GET', '/email/received');
     return all.filter(({ recipients }) => recipients.includes(address))[count - 1];
   });
   const [link] = mail.text.match(/https?:\S+/);
-  return { ...mail, link, token: new URL(link).searchParams.get('token'), code: mail.text.match(/\b\d{6}\b/)?.[0] };
+  return { ...mail, link, token: new URL(link).searchParams.get('token'), code: mail.text.replace(link, '').match(/\b\d{6}\b/)?.[0] };
 }
 
 const statusOf = async (token, path = '/v1/conversations') => (await world.server.request('GET', path, { token })).status;
@@ -191,6 +191,7 @@ describe('sessions', () => {
     const client = newClient();
     const events = [];
     client.auth.onAuthStateChange((event, session) => events.push([event, session?.user?.id]));
+    await until('the first event', () => events.length > 0);
     await client.auth.signInWithPassword({ email, password: PASSWORD });
     const { data: claims, error } = await client.auth.getClaims();
     assert.equal(error, null);
