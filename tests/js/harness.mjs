@@ -363,6 +363,23 @@ async function register(simulator, server, { meta, sms, whatsapp }) {
   });
 }
 
+/** The address the server's own mails come from, where it sends any. */
+export const MAIL_FROM = 'no-reply@wasel.example';
+
+/** A mailbox of the server's own at the simulated mail server; returns the variables that name it. */
+async function mailServer(simulator) {
+  const { smtp } = await simulator.control('GET', '/email/server');
+  const [user, password] = ['wasel', 'mail-password'];
+  await simulator.control('PUT', '/email/mailboxes', {
+    address: MAIL_FROM,
+    user,
+    password,
+    webhook_url: 'http://127.0.0.1:9/',
+    webhook_secret: 'unused',
+  });
+  return { SMTP_URL: `smtp://${user}:${password}@${smtp}`, MAIL_FROM: `Wasel <${MAIL_FROM}>` };
+}
+
 /**
  * Server, simulator and the tenants `a` and `b`, each with a token, its channels by kind, and its names at the
  * providers.
@@ -375,9 +392,10 @@ export async function startWorld(options = {}) {
     await simulator.stop();
   };
   try {
-    const { linkedPhones, ...rest } = options;
+    const { linkedPhones, mail, ...rest } = options;
     const phones = linkedPhones ? { WHATSAPP_WEB_URL: simulator.whatsappWebUrl } : {};
-    const server = await Server.start({ simulator, ...rest, environment: { ...phones, ...rest.environment } });
+    const post = mail ? await mailServer(simulator) : {};
+    const server = await Server.start({ simulator, ...rest, environment: { ...phones, ...post, ...rest.environment } });
     world.server = server;
     const tenants = [tenant('a', '1'), tenant('b', '2')];
     const { organizations } = await server.apply(tenants.map(declaration).join('\n'));

@@ -59,6 +59,17 @@ mod tests {
         )
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_leads_elsewhere(
+            asked in "(https?:|//|/|@|\\\\|#|\\?|:|\\.|app|wasel|evil|example|test|443|%2f|\\PC){0,12}"
+        ) {
+            let landing = site().landing(Some(&asked)).origin();
+            let known = ["https://app.example.test", "https://wasel.example.test"];
+            assert!(known.contains(&landing.ascii_serialization().as_str()), "{asked}");
+        }
+    }
+
     #[test]
     fn a_session_goes_to_our_own_pages_and_the_allowed_ones_only() {
         for page in [

@@ -262,10 +262,11 @@ async fn apply_user(tx: &mut SystemTx, org: OrgId, declared: &DeclaredUser) -> R
     if let Some(password) = &declared.password {
         super::user::check_password(password)?;
     }
-    let user = match (
-        identity::find_user_by_email(tx, &declared.email).await?,
-        &declared.password,
-    ) {
+    let existing = identity::find_user_by_email(tx, &declared.email).await?;
+    if let Some(user) = &existing {
+        super::user::vouch(tx, org.0, user, declared.password.as_deref()).await?;
+    }
+    let user = match (existing, &declared.password) {
         (Some(user), Some(declared)) => {
             if !password::verify(declared, Some(&user.password_hash)).await? {
                 identity::update_password(tx, UserId(user.id), &password::hash(declared).await?)

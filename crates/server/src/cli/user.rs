@@ -2,13 +2,14 @@
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use uuid::Uuid;
 use wasel_config::Config;
 use wasel_db::identity::{self, EndSessions, NewUser};
-use wasel_db::{organizations, profiles};
+use wasel_db::{SystemTx, organizations, profiles};
 use wasel_domain::UserId;
 
 use super::{print, with_foundation};
-use crate::auth::password;
+use crate::auth::{invitations, password};
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -85,7 +86,10 @@ async fn add(config: Config, args: AddArgs) -> Result<()> {
             .await?
             .with_context(|| format!("there is no organisation `{}`", args.org))?;
         let user = match identity::find_user_by_email(&mut tx, &args.email).await? {
-            Some(user) => user,
+            Some(user) => {
+                vouch(&mut tx, org.id, &user, args.password.as_deref()).await?;
+                user
+            }
             None => {
                 let Some(password) = &args.password else {
                     bail!("{} is new: give --password", args.email)
@@ -155,6 +159,29 @@ async fn list(config: Config, slug: &str) -> Result<()> {
 
 /// Passwords shorter than this are refused (NIST SP 800-63B, 5.1.1.2).
 const MIN_PASSWORD: usize = 8;
+
+/// The operator lets an account in. If nobody has shown that they read mail at its address, somebody else may have made
+/// it by an invitation of another organisation: what they know of it ends.
+pub(super) async fn vouch(
+    tx: &mut SystemTx,
+    org: Uuid,
+    user: &identity::User,
+    new_password: Option<&str>,
+) -> Result<()> {
+    let id = UserId(user.id);
+    if user.email_confirmed_at.is_some() || profiles::exists(tx, org.into(), id).await? {
+        return Ok(());
+    }
+    let Some(new_password) = new_password else {
+        bail!(
+            "password: is missing, and {} has an account whose address nobody has confirmed",
+            user.email
+        )
+    };
+    check_password(new_password)?;
+    invitations::claim(tx, user, &password::hash(new_password).await?).await?;
+    Ok(())
+}
 
 pub(super) fn check_password(password: &str) -> Result<()> {
     if password.chars().count() < MIN_PASSWORD {

@@ -214,7 +214,7 @@ async fn live_user(auth: &AuthContext, claims: &Claims) -> Result<User, GoTrueEr
                 "User from sub claim in JWT does not exist",
             )
         })?;
-    if let Some(id) = claims.session_id {
+    if let Some(id) = claims.session_id.filter(|_| claims.is_ours) {
         let session = identity::find_live_session(&mut tx, id).await?;
         if session.is_none_or(|session| session.user_id != user.id) {
             return Err(forbidden(

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod analytics;
+mod auth;
 mod automations;
 mod binary;
 mod bulk;

@@ -27,6 +27,7 @@ struct Rows {
     scheduled: String,
     automation: String,
     session: String,
+    invitation: String,
 }
 
 const NUMBER: &str = "+201001234567";
@@ -173,6 +174,11 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
     .fetch_one(&app.owner)
     .await
     .unwrap();
+    let invitation = json!({ "email": "new@a.test", "role": "agent", "full_name": SECRET_TEXT });
+    let invitation = app
+        .post(org.owner(), "/v1/invitations", &invitation)
+        .await
+        .expect(201);
     // What that queued comes to its end; nothing of this tenant moves by itself any more.
     let open = format!(
         "SELECT count(*) FROM notification_queue WHERE org_id = '{}' AND status IN ('pending', 'processing')
@@ -199,6 +205,7 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
         media: media.to_string(),
         event: event.to_string(),
         session: session.to_string(),
+        invitation: text(&invitation["id"]),
     }
 }
 
@@ -1122,6 +1129,83 @@ fn cases(
             Closed("oneself", none(), LIST),
         ),
         (
+            "put",
+            "/auth/v1/user",
+            same("/auth/v1/user"),
+            Closed("oneself", json!({ "data": { "theme": "dark" } }), LIST),
+        ),
+        (
+            "get",
+            "/auth/v1/verify",
+            String::new(),
+            Open("a page with a button"),
+        ),
+        (
+            "post",
+            "/auth/v1/verify",
+            String::new(),
+            Open("by a secret: auth::a_handed_out_link_opens_no_account…"),
+        ),
+        (
+            "post",
+            "/auth/v1/recover",
+            String::new(),
+            Open("auth::recovery_answers_alike…"),
+        ),
+        (
+            "post",
+            "/auth/v1/resend",
+            String::new(),
+            Open("says nothing of anybody"),
+        ),
+        ("post", "/auth/v1/otp", String::new(), Open("always closed")),
+        (
+            "post",
+            "/auth/v1/magiclink",
+            String::new(),
+            Open("always closed"),
+        ),
+        (
+            "get",
+            "/auth/v1/authorize",
+            String::new(),
+            Open("always closed"),
+        ),
+        (
+            "post",
+            "/auth/v1/invite",
+            String::new(),
+            Open("auth::the_operators_server_invites…"),
+        ),
+        (
+            "get",
+            "/v1/invitations",
+            same("/v1/invitations"),
+            Closed("a list", none(), LIST),
+        ),
+        (
+            "post",
+            "/v1/invitations",
+            same("/v1/invitations"),
+            Closed(
+                "A's channel",
+                json!({ "email": "x@elsewhere.test", "role": "agent", "channel_ids": [a.whatsapp] }),
+                &[400],
+            ),
+        ),
+        (
+            "post",
+            "/v1/invitations/{id}/resend",
+            format!("/v1/invitations/{}/resend", rows.invitation),
+            Closed("by id", none(), GONE),
+        ),
+        (
+            "delete",
+            "/v1/invitations/{id}",
+            format!("/v1/invitations/{}", rows.invitation),
+            Closed("by id", none(), GONE),
+        ),
+        (
             "post",
             "/auth/v1/logout",
             same("/auth/v1/logout"),
@@ -1137,7 +1221,7 @@ fn cases(
             "post",
             "/auth/v1/signup",
             String::new(),
-            Open("always closed"),
+            Open("by a secret: auth::an_invitation_makes_an_account…"),
         ),
         (
             "get",
@@ -1317,6 +1401,7 @@ async fn fingerprint(app: &TestApp, org: Uuid) -> String {
         "subscriptions",
         "whatsapp_sessions",
         "whatsapp_session_commands",
+        "invitations",
     ] {
         let sql = format!(
             "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t WHERE org_id = '{org}'"
@@ -1377,6 +1462,7 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
         &rows.bulk_job,
         &rows.scheduled,
         &rows.automation,
+        &rows.invitation,
     ]
     .into_iter()
     .chain(ids.iter().map(String::as_str))

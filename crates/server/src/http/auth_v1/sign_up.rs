@@ -101,7 +101,8 @@ async fn join(
     let hash = sign_in::hash_of(token);
     let (user, org) = invitations::accept(&mut tx, &hash, proof, new).await?;
     let grant = sign_in::open_session(auth, &mut tx, user, Some(org)).await?;
+    let orgs = auth.orgs_of(&mut tx, user).await?;
     tx.commit().await?;
-    auth.people_changed(user, &[org]);
+    auth.people_changed(user, &orgs);
     Ok(grant)
 }
