@@ -315,9 +315,10 @@ export async function startWorld(options = {}) {
     await simulator.stop();
   };
   try {
-    const { linkedPhones, ...rest } = options;
+    const { linkedPhones, environmentOf, ...rest } = options;
     const phones = linkedPhones ? { WHATSAPP_WEB_URL: simulator.whatsappWebUrl } : {};
-    const server = await Server.start({ simulator, ...rest, environment: { ...phones, ...rest.environment } });
+    const environment = { ...phones, ...environmentOf?.(simulator), ...rest.environment };
+    const server = await Server.start({ simulator, ...rest, environment });
     world.server = server;
     const tenants = [tenant('a', '1'), tenant('b', '2')];
     const { organizations } = await server.apply(tenants.map(declaration).join('\n'));

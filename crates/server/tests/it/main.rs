@@ -28,6 +28,7 @@ mod scheduled;
 #[cfg(feature = "linked-phones")]
 mod session_keys;
 mod sessions;
+mod storage;
 mod templates;
 mod tenancy;
 mod written_names;
