@@ -270,8 +270,10 @@ pub async fn lock_next_garbage(
 
 /// Forgets bytes that are gone.
 pub async fn delete_garbage(tx: &mut SystemTx, gone: &[Version]) -> Result<()> {
-    let (orgs, versions): (Vec<Uuid>, Vec<Uuid>) =
-        gone.iter().map(|bytes| (bytes.org_id, bytes.version)).unzip();
+    let (orgs, versions): (Vec<Uuid>, Vec<Uuid>) = gone
+        .iter()
+        .map(|bytes| (bytes.org_id, bytes.version))
+        .unzip();
     sqlx::query(
         "DELETE FROM wasel.storage_garbage g USING unnest($1::uuid[], $2::uuid[]) AS n (org_id, version)
          WHERE g.org_id = n.org_id AND g.version = n.version",

@@ -76,7 +76,9 @@ async fn contents(State(storage): State<S3Storage>) -> Json<Value> {
         .iter()
         .map(|(key, bytes)| json!({ "key": key, "size": bytes.len() }))
         .collect();
-    Json(json!({ "objects": objects, "uploads": stored.uploads.len(), "completed": stored.completed }))
+    Json(
+        json!({ "objects": objects, "uploads": stored.uploads.len(), "completed": stored.completed }),
+    )
 }
 
 /// A refusal as S3 has it.
@@ -84,7 +86,13 @@ struct S3Error(StatusCode, &'static str);
 
 impl IntoResponse for S3Error {
     fn into_response(self) -> Response {
-        xml(self.0, &format!("<Error><Code>{0}</Code><Message>{0}</Message></Error>", self.1))
+        xml(
+            self.0,
+            &format!(
+                "<Error><Code>{0}</Code><Message>{0}</Message></Error>",
+                self.1
+            ),
+        )
     }
 }
 
@@ -118,9 +126,20 @@ fn query(uri: &Uri) -> Vec<(&str, &str)> {
 }
 
 impl S3Storage {
-    fn act(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Result<Response, S3Error> {
+    fn act(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, S3Error> {
         let query = query(uri);
-        let parameter = |name: &str| query.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let parameter = |name: &str| {
+            query
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| *value)
+        };
         let key = uri.path().trim_start_matches("/s3/").to_owned();
         let mut stored = self.lock();
         match (method.as_str(), parameter("uploadId")) {
@@ -137,24 +156,37 @@ impl S3Storage {
                 let number = parameter("partNumber").and_then(|number| number.parse().ok());
                 let number = number.ok_or(S3Error(StatusCode::BAD_REQUEST, "InvalidArgument"))?;
                 let tag = etag(&body);
-                stored.uploads.get_mut(id).ok_or(NO_SUCH_UPLOAD)?.insert(number, body);
+                stored
+                    .uploads
+                    .get_mut(id)
+                    .ok_or(NO_SUCH_UPLOAD)?
+                    .insert(number, body);
                 Ok((StatusCode::OK, [(header::ETAG, tag)]).into_response())
             }
             ("POST", Some(id)) => {
                 let parts = stored.uploads.get(id).ok_or(NO_SUCH_UPLOAD)?;
                 let last = parts.keys().next_back().copied();
-                if parts.iter().any(|(number, part)| Some(*number) != last && part.len() < SMALLEST_PART) {
+                if parts
+                    .iter()
+                    .any(|(number, part)| Some(*number) != last && part.len() < SMALLEST_PART)
+                {
                     return Err(S3Error(StatusCode::BAD_REQUEST, "EntityTooSmall"));
                 }
                 // The client lists what it sent: each of them, by number and tag.
                 let listed = String::from_utf8_lossy(&body).replace("&quot;", "\"");
                 let is_whole = parts.iter().all(|(number, part)| {
-                    listed.contains(&format!("<PartNumber>{number}</PartNumber>")) && listed.contains(&etag(part))
+                    listed.contains(&format!("<PartNumber>{number}</PartNumber>"))
+                        && listed.contains(&etag(part))
                 });
                 if !is_whole || parts.is_empty() {
                     return Err(S3Error(StatusCode::BAD_REQUEST, "InvalidPart"));
                 }
-                let whole: Bytes = parts.values().flatten().copied().collect::<Vec<u8>>().into();
+                let whole: Bytes = parts
+                    .values()
+                    .flatten()
+                    .copied()
+                    .collect::<Vec<u8>>()
+                    .into();
                 let tag = etag(&whole);
                 stored.uploads.remove(id);
                 stored.completed += 1;
@@ -170,7 +202,9 @@ impl S3Storage {
                 Ok(StatusCode::NO_CONTENT.into_response())
             }
             ("PUT", None) => {
-                let source = headers.get("x-amz-copy-source").and_then(|source| source.to_str().ok());
+                let source = headers
+                    .get("x-amz-copy-source")
+                    .and_then(|source| source.to_str().ok());
                 let is_copy = source.is_some();
                 let bytes = match source {
                     Some(source) => {
@@ -208,24 +242,27 @@ fn etag(bytes: &[u8]) -> String {
 
 fn read(bytes: &Bytes, headers: &HeaderMap) -> Result<Response, S3Error> {
     let size = bytes.len();
-    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let range = headers
+        .get(header::RANGE)
+        .and_then(|range| range.to_str().ok());
     let unsatisfiable = S3Error(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange");
-    let (status, start, end) = match range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
-        None => (StatusCode::OK, 0, size),
-        Some((first, last)) => {
-            let number = |text: &str| text.parse::<usize>().ok();
-            let (start, end) = match (number(first), number(last)) {
-                (Some(first), Some(last)) => (first, (last + 1).min(size)),
-                (Some(first), None) => (first, size),
-                (None, Some(count)) => (size.saturating_sub(count), size),
-                (None, None) => return Err(unsatisfiable),
-            };
-            if start >= end {
-                return Err(unsatisfiable);
+    let (status, start, end) =
+        match range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
+            None => (StatusCode::OK, 0, size),
+            Some((first, last)) => {
+                let number = |text: &str| text.parse::<usize>().ok();
+                let (start, end) = match (number(first), number(last)) {
+                    (Some(first), Some(last)) => (first, (last + 1).min(size)),
+                    (Some(first), None) => (first, size),
+                    (None, Some(count)) => (size.saturating_sub(count), size),
+                    (None, None) => return Err(unsatisfiable),
+                };
+                if start >= end {
+                    return Err(unsatisfiable);
+                }
+                (StatusCode::PARTIAL_CONTENT, start, end)
             }
-            (StatusCode::PARTIAL_CONTENT, start, end)
-        }
-    };
+        };
     let mut response = (status, bytes.slice(start..end)).into_response();
     let answer = response.headers_mut();
     let modified = Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -237,7 +274,10 @@ fn read(bytes: &Bytes, headers: &HeaderMap) -> Result<Response, S3Error> {
     set(header::ETAG, etag(bytes));
     set(header::LAST_MODIFIED, modified);
     if status == StatusCode::PARTIAL_CONTENT {
-        set(header::CONTENT_RANGE, format!("bytes {start}-{}/{size}", end - 1));
+        set(
+            header::CONTENT_RANGE,
+            format!("bytes {start}-{}/{size}", end - 1),
+        );
     }
     Ok(response)
 }
@@ -249,10 +289,21 @@ fn sha256(bytes: &[u8]) -> String {
 /// AWS Signature Version 4, in the `Authorization` header.
 fn verify(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<(), S3Error> {
     let denied = || S3Error(StatusCode::FORBIDDEN, "AccessDenied");
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
     let authorization = text("authorization").ok_or_else(denied)?;
-    let fields = authorization.strip_prefix("AWS4-HMAC-SHA256 ").ok_or_else(denied)?;
-    let field = |name: &str| fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='));
+    let fields = authorization
+        .strip_prefix("AWS4-HMAC-SHA256 ")
+        .ok_or_else(denied)?;
+    let field = |name: &str| {
+        fields
+            .split(',')
+            .find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
+    };
     let credential: Vec<&str> = field("Credential").ok_or_else(denied)?.split('/').collect();
     let [id, day, region, "s3", "aws4_request"] = credential[..] else {
         return Err(denied());
@@ -267,13 +318,19 @@ fn verify(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Resul
     }
     let hash = text("x-amz-content-sha256").ok_or_else(denied)?;
     if hash != "UNSIGNED-PAYLOAD" && hash != sha256(body) {
-        return Err(S3Error(StatusCode::BAD_REQUEST, "XAmzContentSHA256Mismatch"));
+        return Err(S3Error(
+            StatusCode::BAD_REQUEST,
+            "XAmzContentSHA256Mismatch",
+        ));
     }
     let signed = field("SignedHeaders").ok_or_else(denied)?;
     let mut canonical = format!("{method}\n{}\n", uri.path());
     let mut pairs = query(uri);
     pairs.sort_unstable();
-    let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pairs: Vec<String> = pairs
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     canonical.push_str(&format!("{}\n", pairs.join("&")));
     for name in signed.split(';') {
         let value = text(name).ok_or_else(denied)?;
@@ -281,10 +338,15 @@ fn verify(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Resul
     }
     canonical.push_str(&format!("\n{signed}\n{hash}"));
     let scope = format!("{day}/{region}/s3/aws4_request");
-    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256(canonical.as_bytes()));
+    let to_sign = format!(
+        "AWS4-HMAC-SHA256\n{date}\n{scope}\n{}",
+        sha256(canonical.as_bytes())
+    );
     let mut key = format!("AWS4{S3_SECRET_ACCESS_KEY}").into_bytes();
     for part in [day, region, "s3", "aws4_request"] {
-        key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), part.as_bytes()).as_ref().to_vec();
+        key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), part.as_bytes())
+            .as_ref()
+            .to_vec();
     }
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), to_sign.as_bytes());
     if field("Signature") != Some(hex::encode(signature).as_str()) {

@@ -147,7 +147,9 @@ async fn shape(request: axum::extract::Request, next: axum_middleware::Next) -> 
         return response;
     }
     let (code, message) = match status {
-        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => ("timeout", "this took too long"),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => {
+            ("timeout", "this took too long")
+        }
         StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "the body is too large"),
         StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "not now; try again"),
         status if status.is_server_error() => ("internal", "something went wrong on our side"),

@@ -43,6 +43,10 @@ impl Job for SweepStorage {
         let mut tx = self.0.db.system().await?;
         storage::delete_garbage(&mut tx, &gone).await?;
         tx.commit().await?;
-        Ok(if is_full { Next::Now } else { Next::After(POLL) })
+        Ok(if is_full {
+            Next::Now
+        } else {
+            Next::After(POLL)
+        })
     }
 }

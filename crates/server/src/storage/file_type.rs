@@ -136,8 +136,7 @@ impl FileType {
                 .filter(like)
                 .find(|file| file.extension.eq_ignore_ascii_case(extension));
             // An old or new Office file is told by its name alone, and so is any other archive.
-            let certain =
-                !matches!(shown, Some(Signature::Zip | Signature::Ole));
+            let certain = !matches!(shown, Some(Signature::Zip | Signature::Ole));
             let by_bytes = TYPES.iter().find(like).filter(|_| certain);
             return by_name
                 .or(by_bytes)
@@ -157,7 +156,10 @@ fn essence(mime: &str) -> String {
 
 fn signature_of(head: &[u8]) -> Option<Signature> {
     let starts = |magic: &[u8]| head.starts_with(magic);
-    let at = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+    let at = |offset: usize, magic: &[u8]| {
+        head.get(offset..)
+            .is_some_and(|rest| rest.starts_with(magic))
+    };
     Some(if starts(b"\xff\xd8\xff") {
         Signature::Jpeg
     } else if starts(b"\x89PNG\r\n\x1a\n") {
@@ -185,7 +187,10 @@ fn signature_of(head: &[u8]) -> Option<Signature> {
         } else {
             Signature::Mp3
         }
-    } else if head.iter().all(|byte| !byte.is_ascii_control() || b"\t\n\r\x0c".contains(byte)) {
+    } else if head
+        .iter()
+        .all(|byte| !byte.is_ascii_control() || b"\t\n\r\x0c".contains(byte))
+    {
         // Any encoding of text but UTF-16.
         Signature::Text
     } else {
@@ -210,12 +215,24 @@ mod tests {
     fn a_file_is_what_its_first_bytes_agree_to() {
         assert_eq!(judged("image/jpeg", "a", JPEG), Ok("image/jpeg"));
         assert_eq!(judged("IMAGE/JPG; x=y", "a", JPEG), Ok("image/jpeg"));
-        assert_eq!(judged("audio/ogg; codecs=opus", "a", b"OggS\0\x02"), Ok("audio/ogg"));
+        assert_eq!(
+            judged("audio/ogg; codecs=opus", "a", b"OggS\0\x02"),
+            Ok("audio/ogg")
+        );
         assert_eq!(judged("audio/mp4", "a", MP4), Ok("audio/mp4"));
-        assert_eq!(judged("text/plain;charset=UTF-8", "a", "مرحبا".as_bytes()), Ok("text/plain"));
+        assert_eq!(
+            judged("text/plain;charset=UTF-8", "a", "مرحبا".as_bytes()),
+            Ok("text/plain")
+        );
         assert_eq!(judged("text/plain", "a", b""), Ok("text/plain"));
-        assert_eq!(judged("audio/aac", "a", b"\xff\xf1\x50\x80"), Ok("audio/aac"));
-        assert_eq!(judged("audio/mpeg", "a", b"\xff\xfb\x90\x64"), Ok("audio/mpeg"));
+        assert_eq!(
+            judged("audio/aac", "a", b"\xff\xf1\x50\x80"),
+            Ok("audio/aac")
+        );
+        assert_eq!(
+            judged("audio/mpeg", "a", b"\xff\xfb\x90\x64"),
+            Ok("audio/mpeg")
+        );
     }
 
     #[test]
@@ -225,7 +242,11 @@ mod tests {
         }
         assert_eq!(judged("", "a.3gp", MP4), Ok("video/3gpp"));
         assert_eq!(judged("", "a", MP4), Ok("video/mp4"));
-        assert!(judged("", "a.DOCX", ZIP).unwrap().contains("wordprocessingml"));
+        assert!(
+            judged("", "a.DOCX", ZIP)
+                .unwrap()
+                .contains("wordprocessingml")
+        );
         assert!(judged("", "a.zip", ZIP).is_err());
         assert!(judged("", "a.exe", b"MZ\x90\0\x03").is_err());
     }
@@ -250,7 +271,10 @@ mod tests {
     fn nothing_that_can_hold_a_script_is_shown() {
         for file in &TYPES {
             assert!(
-                !file.shown || ["image/", "audio/", "video/", "application/pdf"].iter().any(|of| file.mime.starts_with(of)),
+                !file.shown
+                    || ["image/", "audio/", "video/", "application/pdf"]
+                        .iter()
+                        .any(|of| file.mime.starts_with(of)),
                 "{}",
                 file.mime
             );

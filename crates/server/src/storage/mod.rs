@@ -28,7 +28,10 @@ impl MediaStorage {
     /// As configured; in `media` in the data directory if nothing is said.
     pub fn open(config: &wasel_config::Storage, data_dir: &Path) -> anyhow::Result<Self> {
         let Some((bucket, prefix)) = config.s3() else {
-            let directory = config.url.as_ref().map_or_else(|| data_dir.join("media"), Into::into);
+            let directory = config
+                .url
+                .as_ref()
+                .map_or_else(|| data_dir.join("media"), Into::into);
             return Self::local(&directory);
         };
         let mut builder = AmazonS3Builder::new()
@@ -109,7 +112,11 @@ impl MediaStorage {
             range: Some(GetRange::Bounded(start..end)),
             ..GetOptions::default()
         };
-        Ok(self.0.get_opts(&path_of(bytes), options).await?.into_stream())
+        Ok(self
+            .0
+            .get_opts(&path_of(bytes), options)
+            .await?
+            .into_stream())
     }
 
     /// Stores the same bytes once more.

@@ -103,7 +103,12 @@ impl UrlSigner {
     ///
     /// # Errors
     /// When it was made by somebody else, for another use or path, or is too old.
-    pub fn verify(&self, token: &str, purpose: Use, name: &ObjectName) -> Result<SignedUrl, BadToken> {
+    pub fn verify(
+        &self,
+        token: &str,
+        purpose: Use,
+        name: &ObjectName,
+    ) -> Result<SignedUrl, BadToken> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[purpose.audience()]);
         validation.set_required_spec_claims(&["exp", "aud"]);
@@ -135,24 +140,47 @@ mod tests {
         let org = OrgId(Uuid::now_v7());
         let url = SignedUrl::new(Use::Download, org, &name("a/b.jpg"), TimeDelta::seconds(60));
         let token = signer.sign(&url).unwrap();
-        assert_eq!(signer.verify(&token, Use::Download, &name("a/b.jpg")), Ok(url));
+        assert_eq!(
+            signer.verify(&token, Use::Download, &name("a/b.jpg")),
+            Ok(url)
+        );
         let refused = |signer: &UrlSigner, token: &str, purpose, path: &str| {
             signer.verify(token, purpose, &name(path)).unwrap_err()
         };
-        assert_eq!(refused(&signer, &token, Use::Download, "a/c.jpg"), BadToken::OtherPath);
-        assert_eq!(refused(&signer, &token, Use::Upload, "a/b.jpg"), BadToken::Invalid);
-        assert_eq!(refused(&signer, "x.y.z", Use::Download, "a/b.jpg"), BadToken::Invalid);
+        assert_eq!(
+            refused(&signer, &token, Use::Download, "a/c.jpg"),
+            BadToken::OtherPath
+        );
+        assert_eq!(
+            refused(&signer, &token, Use::Upload, "a/b.jpg"),
+            BadToken::Invalid
+        );
+        assert_eq!(
+            refused(&signer, "x.y.z", Use::Download, "a/b.jpg"),
+            BadToken::Invalid
+        );
         let other = UrlSigner::new("another secret of at least thirty-two bytes");
-        assert_eq!(refused(&other, &token, Use::Download, "a/b.jpg"), BadToken::Invalid);
+        assert_eq!(
+            refused(&other, &token, Use::Download, "a/b.jpg"),
+            BadToken::Invalid
+        );
         let old = SignedUrl::new(Use::Download, org, &name("a/b.jpg"), TimeDelta::seconds(-2));
         let old = signer.sign(&old).unwrap();
-        assert_eq!(refused(&signer, &old, Use::Download, "a/b.jpg"), BadToken::Expired);
+        assert_eq!(
+            refused(&signer, &old, Use::Download, "a/b.jpg"),
+            BadToken::Expired
+        );
     }
 
     #[test]
     fn it_is_signed_with_another_key_than_peoples_tokens() {
         let secret = "a secret of at least thirty-two bytes, really";
-        let url = SignedUrl::new(Use::Download, OrgId(Uuid::now_v7()), &name("a"), TimeDelta::seconds(60));
+        let url = SignedUrl::new(
+            Use::Download,
+            OrgId(Uuid::now_v7()),
+            &name("a"),
+            TimeDelta::seconds(60),
+        );
         let forged = jsonwebtoken::encode(
             &Header::new(Algorithm::HS256),
             &url,
@@ -160,6 +188,9 @@ mod tests {
         )
         .unwrap();
         let signer = UrlSigner::new(secret);
-        assert_eq!(signer.verify(&forged, Use::Download, &name("a")), Err(BadToken::Invalid));
+        assert_eq!(
+            signer.verify(&forged, Use::Download, &name("a")),
+            Err(BadToken::Invalid)
+        );
     }
 }

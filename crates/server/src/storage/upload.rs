@@ -116,7 +116,8 @@ mod tests {
     #[tokio::test]
     async fn an_upload_that_breaks_off_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let store = object_store::local::LocalFileSystem::new_with_prefix(directory.path()).unwrap();
+        let store =
+            object_store::local::LocalFileSystem::new_with_prefix(directory.path()).unwrap();
         let mut upload = Upload::new(Arc::new(store), Path::from("x"));
         upload.write(vec![1; PART + 1].into()).await.unwrap();
         drop(upload);

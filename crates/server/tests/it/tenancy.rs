@@ -94,7 +94,10 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
             .await
             .unwrap();
     let upload = app
-        .request(Method::POST, &format!("/storage/v1/object/whatsapp-media/{FILE}"))
+        .request(
+            Method::POST,
+            &format!("/storage/v1/object/whatsapp-media/{FILE}"),
+        )
         .bearer_auth(org.owner())
         .header("content-type", "text/plain");
     Answer::of(upload.body(SECRET_TEXT)).await.expect(200);
@@ -1254,29 +1257,152 @@ fn cases(
             String::new(),
             Open("storage: a_file_for_a_message_gets_an_address…"),
         ),
-        ("post", "/storage/v1/object/{bucket}/{*path}", String::new(), Open("storage: the_same_path_in_two_tenants_is_two_files")),
-        ("put", "/storage/v1/object/{bucket}/{*path}", String::new(), Open("storage: the_same_path_in_two_tenants_is_two_files")),
-        ("get", "/storage/v1/object/{bucket}/{*path}", format!("/storage/v1/object/whatsapp-media/{FILE}"), Closed("by name", none(), NO_KEY)),
-        ("delete", "/storage/v1/object/{bucket}/{*path}", format!("/storage/v1/object/whatsapp-media/{FILE}"), Never("by name", none(), NO_KEY)),
-        ("get", "/storage/v1/object/authenticated/{bucket}/{*path}", format!("/storage/v1/object/authenticated/whatsapp-media/{FILE}"), Closed("by name", none(), NO_KEY)),
-        ("get", "/storage/v1/object/info/{bucket}/{*path}", format!("/storage/v1/object/info/whatsapp-media/{FILE}"), Closed("by name", none(), NO_KEY)),
-        ("post", "/storage/v1/object/list/{bucket}", same("/storage/v1/object/list/whatsapp-media"), Closed("a list", json!({ "prefix": "secret" }), LIST)),
-        ("delete", "/storage/v1/object/{bucket}", same("/storage/v1/object/whatsapp-media"), Never("by name", json!({ "prefixes": [FILE] }), LIST)),
-        ("post", "/storage/v1/object/move", same("/storage/v1/object/move"), Never("by name", json!({ "bucketId": "whatsapp-media", "sourceKey": FILE, "destinationKey": "x.txt" }), NO_KEY)),
-        ("post", "/storage/v1/object/copy", same("/storage/v1/object/copy"), Closed("by name", json!({ "bucketId": "whatsapp-media", "sourceKey": FILE, "destinationKey": "x.txt" }), NO_KEY)),
-        ("post", "/storage/v1/object/sign/{bucket}", same("/storage/v1/object/sign/whatsapp-media"), Closed("by name", json!({ "expiresIn": 60, "paths": [FILE] }), LIST)),
-        ("post", "/storage/v1/object/sign/{bucket}/{*path}", format!("/storage/v1/object/sign/whatsapp-media/{FILE}"), Closed("by name", json!({ "expiresIn": 60 }), NO_KEY)),
-        ("get", "/storage/v1/object/sign/{bucket}/{*path}", String::new(), Open("storage: a_signed_address_opens_one_file_of_one_tenant")),
-        ("post", "/storage/v1/object/upload/sign/{bucket}/{*path}", String::new(), Open("storage: public_is_what_a_tenant_put_into_its_own…; a path of one's own else")),
-        ("put", "/storage/v1/object/upload/sign/{bucket}/{*path}", String::new(), Open("storage: a_signed_address_opens_one_file_of_one_tenant")),
-        ("get", "/storage/v1/object/public/{bucket}/{*path}", String::new(), Open("storage: public_is_what_a_tenant_put_into_its_own_public_folder")),
-        ("get", "/storage/v1/render/image/{*path}", String::new(), Open("refuses everybody")),
-        ("get", "/storage/v1/bucket", same("/storage/v1/bucket"), Closed("the same for all", none(), LIST)),
-        ("post", "/storage/v1/bucket", same("/storage/v1/bucket"), Never("refuses everybody", json!({ "id": "x" }), NO_KEY)),
-        ("get", "/storage/v1/bucket/{bucket}", same("/storage/v1/bucket/whatsapp-media"), Closed("the same for all", none(), LIST)),
-        ("put", "/storage/v1/bucket/{bucket}", same("/storage/v1/bucket/whatsapp-media"), Never("refuses everybody", none(), NO_KEY)),
-        ("delete", "/storage/v1/bucket/{bucket}", same("/storage/v1/bucket/whatsapp-media"), Never("refuses everybody", none(), NO_KEY)),
-        ("post", "/storage/v1/bucket/{bucket}/empty", same("/storage/v1/bucket/whatsapp-media/empty"), Never("refuses everybody", none(), NO_KEY)),
+        (
+            "post",
+            "/storage/v1/object/{bucket}/{*path}",
+            String::new(),
+            Open("storage: the_same_path_in_two_tenants_is_two_files"),
+        ),
+        (
+            "put",
+            "/storage/v1/object/{bucket}/{*path}",
+            String::new(),
+            Open("storage: the_same_path_in_two_tenants_is_two_files"),
+        ),
+        (
+            "get",
+            "/storage/v1/object/{bucket}/{*path}",
+            format!("/storage/v1/object/whatsapp-media/{FILE}"),
+            Closed("by name", none(), NO_KEY),
+        ),
+        (
+            "delete",
+            "/storage/v1/object/{bucket}/{*path}",
+            format!("/storage/v1/object/whatsapp-media/{FILE}"),
+            Never("by name", none(), NO_KEY),
+        ),
+        (
+            "get",
+            "/storage/v1/object/authenticated/{bucket}/{*path}",
+            format!("/storage/v1/object/authenticated/whatsapp-media/{FILE}"),
+            Closed("by name", none(), NO_KEY),
+        ),
+        (
+            "get",
+            "/storage/v1/object/info/{bucket}/{*path}",
+            format!("/storage/v1/object/info/whatsapp-media/{FILE}"),
+            Closed("by name", none(), NO_KEY),
+        ),
+        (
+            "post",
+            "/storage/v1/object/list/{bucket}",
+            same("/storage/v1/object/list/whatsapp-media"),
+            Closed("a list", json!({ "prefix": "secret" }), LIST),
+        ),
+        (
+            "delete",
+            "/storage/v1/object/{bucket}",
+            same("/storage/v1/object/whatsapp-media"),
+            Never("by name", json!({ "prefixes": [FILE] }), LIST),
+        ),
+        (
+            "post",
+            "/storage/v1/object/move",
+            same("/storage/v1/object/move"),
+            Never(
+                "by name",
+                json!({ "bucketId": "whatsapp-media", "sourceKey": FILE, "destinationKey": "x.txt" }),
+                NO_KEY,
+            ),
+        ),
+        (
+            "post",
+            "/storage/v1/object/copy",
+            same("/storage/v1/object/copy"),
+            Closed(
+                "by name",
+                json!({ "bucketId": "whatsapp-media", "sourceKey": FILE, "destinationKey": "x.txt" }),
+                NO_KEY,
+            ),
+        ),
+        (
+            "post",
+            "/storage/v1/object/sign/{bucket}",
+            same("/storage/v1/object/sign/whatsapp-media"),
+            Closed("by name", json!({ "expiresIn": 60, "paths": [FILE] }), LIST),
+        ),
+        (
+            "post",
+            "/storage/v1/object/sign/{bucket}/{*path}",
+            format!("/storage/v1/object/sign/whatsapp-media/{FILE}"),
+            Closed("by name", json!({ "expiresIn": 60 }), NO_KEY),
+        ),
+        (
+            "get",
+            "/storage/v1/object/sign/{bucket}/{*path}",
+            String::new(),
+            Open("storage: a_signed_address_opens_one_file_of_one_tenant"),
+        ),
+        (
+            "post",
+            "/storage/v1/object/upload/sign/{bucket}/{*path}",
+            String::new(),
+            Open("storage: public_is_what_a_tenant_put_into_its_own…; a path of one's own else"),
+        ),
+        (
+            "put",
+            "/storage/v1/object/upload/sign/{bucket}/{*path}",
+            String::new(),
+            Open("storage: a_signed_address_opens_one_file_of_one_tenant"),
+        ),
+        (
+            "get",
+            "/storage/v1/object/public/{bucket}/{*path}",
+            String::new(),
+            Open("storage: public_is_what_a_tenant_put_into_its_own_public_folder"),
+        ),
+        (
+            "get",
+            "/storage/v1/render/image/{*path}",
+            String::new(),
+            Open("refuses everybody"),
+        ),
+        (
+            "get",
+            "/storage/v1/bucket",
+            same("/storage/v1/bucket"),
+            Closed("the same for all", none(), LIST),
+        ),
+        (
+            "post",
+            "/storage/v1/bucket",
+            same("/storage/v1/bucket"),
+            Never("refuses everybody", json!({ "id": "x" }), NO_KEY),
+        ),
+        (
+            "get",
+            "/storage/v1/bucket/{bucket}",
+            same("/storage/v1/bucket/whatsapp-media"),
+            Closed("the same for all", none(), LIST),
+        ),
+        (
+            "put",
+            "/storage/v1/bucket/{bucket}",
+            same("/storage/v1/bucket/whatsapp-media"),
+            Never("refuses everybody", none(), NO_KEY),
+        ),
+        (
+            "delete",
+            "/storage/v1/bucket/{bucket}",
+            same("/storage/v1/bucket/whatsapp-media"),
+            Never("refuses everybody", none(), NO_KEY),
+        ),
+        (
+            "post",
+            "/storage/v1/bucket/{bucket}/empty",
+            same("/storage/v1/bucket/whatsapp-media/empty"),
+            Never("refuses everybody", none(), NO_KEY),
+        ),
     ]
 }
 
@@ -1410,7 +1536,11 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
         };
         let name = format!("{method} {route} ({what})");
         // Storage says it in the body.
-        let unauthorized = if route.starts_with("/storage/") { 400 } else { 401 };
+        let unauthorized = if route.starts_with("/storage/") {
+            400
+        } else {
+            401
+        };
         assert_eq!(
             ask(None, None, method, path, body).await.status,
             unauthorized,

@@ -91,5 +91,9 @@ fn plain(error: StorageError) -> DocumentError {
         _ => "invalid_request",
     };
     let refused = ApiError::new(error.status, code, error.message);
-    DocumentError(if error.status.is_client_error() { refused.at("file") } else { refused })
+    DocumentError(if error.status.is_client_error() {
+        refused.at("file")
+    } else {
+        refused
+    })
 }

@@ -56,16 +56,31 @@ impl StorageError {
 
     /// No such file, or another tenant's.
     pub fn no_such_key() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "NoSuchKey", "Object not found")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "NoSuchKey",
+            "Object not found",
+        )
     }
 
     pub fn no_such_bucket() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "Bucket not found", "NoSuchBucket", "Bucket not found")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "Bucket not found",
+            "NoSuchBucket",
+            "Bucket not found",
+        )
     }
 
     pub fn duplicate() -> Self {
         let message = "The resource already exists";
-        Self::new(StatusCode::CONFLICT, "Duplicate", "KeyAlreadyExists", message)
+        Self::new(
+            StatusCode::CONFLICT,
+            "Duplicate",
+            "KeyAlreadyExists",
+            message,
+        )
     }
 
     pub fn invalid_key(key: &str) -> Self {
@@ -75,27 +90,52 @@ impl StorageError {
 
     /// A body or parameter that cannot be read.
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "InvalidRequest", "InvalidRequest", message)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequest",
+            "InvalidRequest",
+            message,
+        )
     }
 
     pub fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "Unauthorized", "AccessDenied", message)
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "Unauthorized",
+            "AccessDenied",
+            message,
+        )
     }
 
     pub fn too_large(limit: u64) -> Self {
         let message = format!("The object exceeded the maximum allowed size of {limit} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", "EntityTooLarge", message)
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Payload too large",
+            "EntityTooLarge",
+            message,
+        )
     }
 
     pub fn not_supported(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "NotSupported", "NotSupported", message)
+        Self::new(
+            StatusCode::CONFLICT,
+            "NotSupported",
+            "NotSupported",
+            message,
+        )
     }
 
     /// The place where files are kept does not answer as it should. Clients may try again.
     pub fn store(cause: &object_store::Error) -> Self {
         tracing::error!(error = %cause, "the file storage failed");
         let message = "the file storage is not available; try again";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "SlowDown", message)
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Unavailable",
+            "SlowDown",
+            message,
+        )
     }
 }
 

@@ -82,7 +82,11 @@ pub fn named(text: &str) -> Result<ObjectName, StorageError> {
 async fn parameter(parts: &mut Parts, state: &AppState, name: &str) -> Option<String> {
     // Refuses what is not UTF-8.
     let parameters = RawPathParams::from_request_parts(parts, state).await.ok()?;
-    let value = parameters.iter().find(|(key, _)| *key == name)?.1.to_owned();
+    let value = parameters
+        .iter()
+        .find(|(key, _)| *key == name)?
+        .1
+        .to_owned();
     Some(value)
 }
 
@@ -92,7 +96,14 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, StorageError> {
         let body = axum::body::Bytes::from_request(request, state)
             .await
-            .map_err(|error| StorageError::new(error.status(), "InvalidRequest", "InvalidRequest", error.body_text()))?;
+            .map_err(|error| {
+                StorageError::new(
+                    error.status(),
+                    "InvalidRequest",
+                    "InvalidRequest",
+                    error.body_text(),
+                )
+            })?;
         serde_json::from_slice(&body)
             .map(Self)
             .map_err(|error| StorageError::invalid(format!("body: {error}")))

@@ -47,7 +47,9 @@ async fn remove(
     Body(request): Body<RemoveRequest>,
 ) -> Result<Json<Value>, StorageError> {
     if !(1..=MAX_REMOVED).contains(&request.prefixes.len()) {
-        return Err(StorageError::invalid(format!("prefixes: must be 1 to {MAX_REMOVED} names")));
+        return Err(StorageError::invalid(format!(
+            "prefixes: must be 1 to {MAX_REMOVED} names"
+        )));
     }
     // What can be no name is the name of nothing.
     let names: Vec<String> = request
@@ -111,7 +113,10 @@ async fn move_file(
     Body(request): Body<TransferRequest>,
 ) -> Result<Json<Value>, StorageError> {
     request.check()?;
-    let (from, to) = (named(&request.source_key)?, named(&request.destination_key)?);
+    let (from, to) = (
+        named(&request.source_key)?,
+        named(&request.destination_key)?,
+    );
     check_public(caller.org_id, &to)?;
     let mut tx = state.db.tenant(&caller.claims()).await?;
     let moved = storage::update_name(&mut tx, caller.org_id, from.as_str(), to.as_str()).await?;
@@ -136,7 +141,10 @@ async fn copy_file(
     Body(request): Body<TransferRequest>,
 ) -> Result<Json<Value>, StorageError> {
     request.check()?;
-    let (from, to) = (named(&request.source_key)?, named(&request.destination_key)?);
+    let (from, to) = (
+        named(&request.source_key)?,
+        named(&request.destination_key)?,
+    );
     check_public(caller.org_id, &to)?;
     let source = serve::find(&state, &caller, &from).await?;
     let bytes = reserve(&state, caller.org_id).await?;
@@ -162,5 +170,7 @@ async fn copy_file(
     tx.commit().await?;
     state.signals.storage.notify_one();
     let copy = copy.ok_or_else(StorageError::duplicate)?;
-    Ok(Json(json!({ "Id": copy.id, "Key": format!("{BUCKET}/{}", copy.name) })))
+    Ok(Json(
+        json!({ "Id": copy.id, "Key": format!("{BUCKET}/{}", copy.name) }),
+    ))
 }

@@ -68,7 +68,9 @@ impl ListRequest {
         let limit = self.limit.unwrap_or(100);
         let offset = self.offset.unwrap_or(0);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(StorageError::invalid(format!("limit: must be from 1 to {MAX_LIMIT}")));
+            return Err(StorageError::invalid(format!(
+                "limit: must be from 1 to {MAX_LIMIT}"
+            )));
         }
         if offset < 0 {
             return Err(StorageError::invalid("offset: must not be negative"));
@@ -89,7 +91,8 @@ impl ListRequest {
             // When a file was last read is not kept.
             "updated_at" | "last_accessed_at" => SortBy::UpdatedAt,
             _ => {
-                let message = "sortBy.column: must be name, created_at, updated_at or last_accessed_at";
+                let message =
+                    "sortBy.column: must be name, created_at, updated_at or last_accessed_at";
                 return Err(StorageError::invalid(message));
             }
         };

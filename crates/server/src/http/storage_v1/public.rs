@@ -63,5 +63,7 @@ async fn transform() -> Result<Json<Value>, StorageError> {
 }
 
 pub fn no_transforms() -> StorageError {
-    StorageError::not_supported("pictures are not transformed here: ask for the file without `transform`")
+    StorageError::not_supported(
+        "pictures are not transformed here: ask for the file without `transform`",
+    )
 }

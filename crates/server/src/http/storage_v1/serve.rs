@@ -146,14 +146,21 @@ pub async fn serve(
             let status = StatusCode::RANGE_NOT_SATISFIABLE;
             let mut response =
                 StorageError::new(status, "invalid_range", "InvalidRange", message).into_response();
-            set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
+            set(
+                response.headers_mut(),
+                header::CONTENT_RANGE,
+                &format!("bytes */{size}"),
+            );
             return Ok(response);
         }
     };
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
-        let bytes = state.storage.read(object.bytes(), range.start, range.end).await;
+        let bytes = state
+            .storage
+            .read(object.bytes(), range.start, range.end)
+            .await;
         Body::from_stream(bytes.map_err(|error| StorageError::store(&error))?)
     };
     let mut response = (status, body).into_response();
@@ -162,7 +169,11 @@ pub async fn serve(
     answer.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
     if status == StatusCode::PARTIAL_CONTENT {
         let last = range.end.saturating_sub(1);
-        set(answer, header::CONTENT_RANGE, &format!("bytes {}-{last}/{size}", range.start));
+        set(
+            answer,
+            header::CONTENT_RANGE,
+            &format!("bytes {}-{last}/{size}", range.start),
+        );
     }
     Ok(response)
 }
@@ -171,26 +182,47 @@ pub async fn serve(
 fn describe(headers: &mut HeaderMap, object: &StorageObject, query: &DownloadQuery, reach: Reach) {
     let file = FileType::of(&object.mime_type);
     // A row written by somebody's SQL may say anything.
-    let mime = if file.is_some() { object.mime_type.as_str() } else { "application/octet-stream" };
+    let mime = if file.is_some() {
+        object.mime_type.as_str()
+    } else {
+        "application/octet-stream"
+    };
     set(headers, header::CONTENT_TYPE, mime);
     let disposition = match query.download.as_deref() {
         Some("") => "attachment".to_owned(),
-        Some(name) => format!("attachment; filename*=UTF-8''{}", utf8_percent_encode(name, NON_ALPHANUMERIC)),
+        Some(name) => format!(
+            "attachment; filename*=UTF-8''{}",
+            utf8_percent_encode(name, NON_ALPHANUMERIC)
+        ),
         None if file.is_some_and(|file| file.shown) => "inline".to_owned(),
         None => "attachment".to_owned(),
     };
     set(headers, header::CONTENT_DISPOSITION, &disposition);
     set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(headers, header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
+    set(
+        headers,
+        header::CONTENT_SECURITY_POLICY,
+        "sandbox; default-src 'none'",
+    );
     set(headers, header::ACCEPT_RANGES, "bytes");
     set(headers, header::ETAG, &etag(object));
-    set(headers, header::LAST_MODIFIED, &http_date(object.updated_at));
-    let age: Option<i64> = object.cache_control.strip_prefix("max-age=").and_then(|age| age.parse().ok());
+    set(
+        headers,
+        header::LAST_MODIFIED,
+        &http_date(object.updated_at),
+    );
+    let age: Option<i64> = object
+        .cache_control
+        .strip_prefix("max-age=")
+        .and_then(|age| age.parse().ok());
     let cache = match (reach, age) {
         (Reach::Anybody, Some(age)) => format!("public, max-age={age}"),
         (Reach::Caller, Some(age)) => format!("private, max-age={age}"),
         (Reach::Address(until), Some(age)) => {
-            format!("private, max-age={}", age.min((until - Utc::now()).num_seconds().max(0)))
+            format!(
+                "private, max-age={}",
+                age.min((until - Utc::now()).num_seconds().max(0))
+            )
         }
         (Reach::Anybody, None) => "no-cache".to_owned(),
         (_, None) => "private, no-cache".to_owned(),
@@ -198,7 +230,10 @@ fn describe(headers: &mut HeaderMap, object: &StorageObject, query: &DownloadQue
     set(headers, header::CACHE_CONTROL, &cache);
     if matches!(reach, Reach::Caller) {
         // One address, another file for each organisation: a browser must not show one person's to the next.
-        headers.append(header::VARY, HeaderValue::from_static("authorization, apikey, x-org-id"));
+        headers.append(
+            header::VARY,
+            HeaderValue::from_static("authorization, apikey, x-org-id"),
+        );
     }
 }
 
@@ -246,7 +281,11 @@ fn wanted_range(object: &StorageObject, headers: &HeaderMap, size: u64) -> Wante
     // The rest of a file that has changed since is of no use.
     let is_same = text(headers, header::IF_RANGE)
         .is_none_or(|tag| tag == etag(object) || tag == http_date(object.updated_at));
-    if is_same { parse_range(range, size) } else { Wanted::Whole }
+    if is_same {
+        parse_range(range, size)
+    } else {
+        Wanted::Whole
+    }
 }
 
 /// One range. Several at once, and what cannot be read, are answered with the whole, as RFC 9110 §14.2 allows.
@@ -268,7 +307,9 @@ fn parse_range(text: &str, size: u64) -> Wanted {
             None => Wanted::Whole,
         },
         Some((first, last)) => match (number(first), number(last)) {
-            (Some(first), None) if last.trim().is_empty() && first < size => Wanted::Part(first..size),
+            (Some(first), None) if last.trim().is_empty() && first < size => {
+                Wanted::Part(first..size)
+            }
             (Some(first), Some(last)) if first <= last && first < size => {
                 Wanted::Part(first..last.saturating_add(1).min(size))
             }

@@ -43,23 +43,33 @@ pub fn verify(
     purpose: Use,
     name: &ObjectName,
 ) -> Result<SignedUrl, StorageError> {
-    let bad = |code, message: String| StorageError::new(StatusCode::BAD_REQUEST, "InvalidJWT", code, message);
+    let bad = |code, message: String| {
+        StorageError::new(StatusCode::BAD_REQUEST, "InvalidJWT", code, message)
+    };
     let token = token.ok_or_else(|| bad("InvalidJWT", "token: is missing".to_owned()))?;
-    state.url_signer.verify(token, purpose, name).map_err(|error| {
-        let code = match error {
-            BadToken::Expired => "ExpiredToken",
-            BadToken::Invalid => "InvalidJWT",
-            BadToken::OtherPath => "InvalidSignature",
-        };
-        bad(code, error.to_string())
-    })
+    state
+        .url_signer
+        .verify(token, purpose, name)
+        .map_err(|error| {
+            let code = match error {
+                BadToken::Expired => "ExpiredToken",
+                BadToken::Invalid => "InvalidJWT",
+                BadToken::OtherPath => "InvalidSignature",
+            };
+            bad(code, error.to_string())
+        })
 }
 
 fn signed(state: &AppState, url: &SignedUrl) -> Result<String, StorageError> {
     state.url_signer.sign(url).map_err(|error| {
         tracing::error!(%error, "an address could not be signed");
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        StorageError::new(status, "internal", "InternalError", "something went wrong on our side")
+        StorageError::new(
+            status,
+            "internal",
+            "InternalError",
+            "something went wrong on our side",
+        )
     })
 }
 
@@ -103,7 +113,10 @@ async fn sign_one(
     Object(name): Object,
     Body(request): Body<SignRequest>,
 ) -> Result<Json<Value>, StorageError> {
-    if request.transform.is_some_and(|transform| !transform.is_null()) {
+    if request
+        .transform
+        .is_some_and(|transform| !transform.is_null())
+    {
         return Err(super::public::no_transforms());
     }
     let lifetime = lifetime(request.expires_in)?;
@@ -133,9 +146,12 @@ async fn sign_many(
 ) -> Result<Json<Value>, StorageError> {
     let lifetime = lifetime(request.expires_in)?;
     if !(1..=MAX_SIGNED).contains(&request.paths.len()) {
-        return Err(StorageError::invalid(format!("paths: must be 1 to {MAX_SIGNED} names")));
+        return Err(StorageError::invalid(format!(
+            "paths: must be 1 to {MAX_SIGNED} names"
+        )));
     }
-    let names: Vec<Option<ObjectName>> = request.paths.iter().map(|path| named(path).ok()).collect();
+    let names: Vec<Option<ObjectName>> =
+        request.paths.iter().map(|path| named(path).ok()).collect();
     let wanted: Vec<String> = names.iter().flatten().map(ToString::to_string).collect();
     let mut tx = state.db.tenant(&caller.claims()).await?;
     let there = storage::list_names(&mut tx, caller.org_id, &wanted).await?;
@@ -143,16 +159,18 @@ async fn sign_many(
     let there: std::collections::HashSet<String> = there.into_iter().collect();
     let mut urls = Vec::with_capacity(names.len());
     for (path, name) in request.paths.iter().zip(&names) {
-        urls.push(match name.as_ref().filter(|name| there.contains(name.as_str())) {
-            Some(name) => {
-                let url = download_path(&state, caller.org_id, name, lifetime)?;
-                json!({ "path": path, "signedURL": url, "error": null })
-            }
-            None => {
-                let error = "Either the object does not exist or you do not have access to it";
-                json!({ "path": path, "signedURL": null, "error": error })
-            }
-        });
+        urls.push(
+            match name.as_ref().filter(|name| there.contains(name.as_str())) {
+                Some(name) => {
+                    let url = download_path(&state, caller.org_id, name, lifetime)?;
+                    json!({ "path": path, "signedURL": url, "error": null })
+                }
+                None => {
+                    let error = "Either the object does not exist or you do not have access to it";
+                    json!({ "path": path, "signedURL": null, "error": error })
+                }
+            },
+        );
     }
     Ok(Json(Value::Array(urls)))
 }
@@ -209,5 +227,7 @@ async fn sign_upload(
     url.owner = caller.user_id.map(|user| user.0);
     url.upsert = upsert;
     let token = signed(&state, &url)?;
-    Ok(Json(json!({ "url": format!("/object/upload/sign/{BUCKET}/{name}?token={token}"), "token": token })))
+    Ok(Json(
+        json!({ "url": format!("/object/upload/sign/{BUCKET}/{name}?token={token}"), "token": token }),
+    ))
 }

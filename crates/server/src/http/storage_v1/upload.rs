@@ -46,7 +46,10 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(create))
         .routes(routes!(update))
         .routes(routes!(upload_signed))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, WHOLE))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            WHOLE,
+        ))
 }
 
 /// Upload a file
@@ -67,7 +70,14 @@ async fn create(
     request: Request,
 ) -> Result<Json<Value>, StorageError> {
     let replace = is_upsert(request.headers());
-    upload(&state, writer.map(|Writer(caller)| caller), object, request, replace).await
+    upload(
+        &state,
+        writer.map(|Writer(caller)| caller),
+        object,
+        request,
+        replace,
+    )
+    .await
 }
 
 /// Upload a file in place of the one that is there
@@ -82,7 +92,14 @@ async fn update(
     object: Result<Object, StorageError>,
     request: Request,
 ) -> Result<Json<Value>, StorageError> {
-    upload(&state, writer.map(|Writer(caller)| caller), object, request, true).await
+    upload(
+        &state,
+        writer.map(|Writer(caller)| caller),
+        object,
+        request,
+        true,
+    )
+    .await
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,12 +159,16 @@ async fn upload(
                 return Err(StorageError::duplicate());
             }
         }
-        let stored = incoming.store(state, caller.org_id, name.file_name()).await?;
+        let stored = incoming
+            .store(state, caller.org_id, name.file_name())
+            .await?;
         stored.insert(state, &caller, &name, replace).await
     }
     .await;
     match result {
-        Ok(object) => Ok(Json(json!({ "Id": object.id, "Key": format!("{BUCKET}/{}", object.name) }))),
+        Ok(object) => Ok(Json(
+            json!({ "Id": object.id, "Key": format!("{BUCKET}/{}", object.name) }),
+        )),
         Err(error) => {
             incoming.drain().await;
             Err(error)
@@ -221,10 +242,16 @@ impl Incoming {
     }
 
     /// Reads the request to its end and stores the file. `hint` is a name whose ending may tell the type.
-    pub async fn store(&mut self, state: &AppState, org: OrgId, hint: &str) -> Result<Stored, StorageError> {
+    pub async fn store(
+        &mut self,
+        state: &AppState,
+        org: OrgId,
+        hint: &str,
+    ) -> Result<Stored, StorageError> {
         match &mut self.source {
             Source::Raw(body) => {
-                let declared = header_text(&self.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
+                let declared =
+                    header_text(&self.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
                 let mut stored = receive(state, org, declared, hint, body).await?;
                 if let Some(cache) = header_text(&self.headers, header::CACHE_CONTROL.as_str()) {
                     stored.cache_control = cache_control(cache);
@@ -302,7 +329,11 @@ async fn store_form(
         let is_file = file_name.is_some() || name.is_empty();
         if is_file && stored.is_none() {
             let declared = field.content_type().unwrap_or_default().to_owned();
-            let hint = if hint.is_empty() { file_name.as_deref().unwrap_or_default() } else { hint };
+            let hint = if hint.is_empty() {
+                file_name.as_deref().unwrap_or_default()
+            } else {
+                hint
+            };
             let mut received = receive(state, org, &declared, hint, &mut field).await?;
             received.file_name = file_name;
             stored = Some(received);
@@ -311,7 +342,8 @@ async fn store_form(
             fields.insert(name, text);
         }
     }
-    let mut stored = stored.ok_or_else(|| StorageError::invalid("No content provided: the form has no file"))?;
+    let mut stored =
+        stored.ok_or_else(|| StorageError::invalid("No content provided: the form has no file"))?;
     if let Some(cache) = fields.get("cacheControl") {
         stored.cache_control = cache_control(cache);
     }
@@ -322,7 +354,9 @@ async fn store_form(
     Ok(stored)
 }
 
-async fn read_text(field: &mut axum::extract::multipart::Field<'_>) -> Result<String, StorageError> {
+async fn read_text(
+    field: &mut axum::extract::multipart::Field<'_>,
+) -> Result<String, StorageError> {
     let mut text = Vec::new();
     while let Some(bytes) = tokio::time::timeout(SILENCE, field.chunk())
         .await
@@ -331,7 +365,9 @@ async fn read_text(field: &mut axum::extract::multipart::Field<'_>) -> Result<St
     {
         text.extend_from_slice(&bytes);
         if text.len() > TEXT_FIELD {
-            return Err(StorageError::invalid(format!("a field is larger than {TEXT_FIELD} bytes")));
+            return Err(StorageError::invalid(format!(
+                "a field is larger than {TEXT_FIELD} bytes"
+            )));
         }
     }
     String::from_utf8(text).map_err(|_| StorageError::invalid("a field is not UTF-8"))
@@ -346,7 +382,9 @@ async fn receive<E: Display>(
     chunks: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
 ) -> Result<Stored, StorageError> {
     let mut next = async || -> Result<Option<Bytes>, StorageError> {
-        let chunk = tokio::time::timeout(SILENCE, chunks.next()).await.map_err(silent)?;
+        let chunk = tokio::time::timeout(SILENCE, chunks.next())
+            .await
+            .map_err(silent)?;
         chunk.transpose().map_err(broken)
     };
     let mut head = BytesMut::new();
@@ -372,10 +410,16 @@ async fn receive<E: Display>(
             return Err(StorageError::too_large(limit));
         }
         hash.update(&part);
-        upload.write(part).await.map_err(|error| StorageError::store(&error))?;
+        upload
+            .write(part)
+            .await
+            .map_err(|error| StorageError::store(&error))?;
         chunk = next().await?;
     }
-    upload.finish().await.map_err(|error| StorageError::store(&error))?;
+    upload
+        .finish()
+        .await
+        .map_err(|error| StorageError::store(&error))?;
     let is_utf8 = declared.to_ascii_lowercase().contains("charset=utf-8");
     let mime_type = match file.mime {
         "text/plain" if is_utf8 => "text/plain;charset=UTF-8",
