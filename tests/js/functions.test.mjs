@@ -746,3 +746,112 @@ describe('send-unified-notification, for servers', () => {
     assert.equal((await refused(NAME, good, asServer(server.anonKey))).status, 401);
   });
 });
+
+// -- What every function has in common -------------------------------------------------------------------------
+
+describe('any function, as the client expects it', () => {
+  const client = () => createClient(server.base, server.anonKey, { realtime: { transport: WebSocket } });
+  const NAMES = [
+    'send-whatsapp',
+    'send-twilio-message',
+    'send-unified-notification',
+    'send-notification',
+    'process-queue',
+    'whatsapp-init',
+    'whatsapp-webhook',
+    'twilio-delivery-status',
+    'no-such-function',
+  ];
+
+  test('one that does not exist is a FunctionsHttpError with a code to read', async () => {
+    const { data, error } = await client().functions.invoke('no-such-function', { body: {} });
+    assert.equal(data, null);
+    assert.equal(error.name, 'FunctionsHttpError');
+    assert.equal(error.context.status, 404);
+    const body = await error.context.json();
+    assert.deepEqual([body.success, body.code, body.error], [false, 'not_found', 'there is no such function']);
+  });
+
+  test('a server that is not there is a FunctionsFetchError', async () => {
+    const nowhere = createClient(`http://127.0.0.1:${await freePort()}`, server.anonKey, {
+      realtime: { transport: WebSocket },
+    });
+    const { error } = await nowhere.functions.invoke('send-whatsapp', { body: {} });
+    assert.equal(error.name, 'FunctionsFetchError');
+  });
+
+  test('each answers the preflight of a listed origin, and no other', async () => {
+    const asked = 'authorization, apikey, x-client-info, content-type, x-region, traceparent, tracestate, baggage';
+    for (const name of NAMES) {
+      const preflight = (origin) =>
+        server.request('OPTIONS', `/functions/v1/${name}`, {
+          headers: { origin, 'access-control-request-method': 'POST', 'access-control-request-headers': asked },
+        });
+      const good = await preflight(pages.allowed);
+      assert.ok(good.status === 200 || good.status === 204, `${name}: ${good.status}`);
+      assert.equal(good.headers.get('access-control-allow-origin'), pages.allowed, name);
+      assert.equal(good.headers.get('access-control-max-age'), '86400', name);
+      const allowed = good.headers.get('access-control-allow-headers');
+      for (const header of asked.split(', ')) assert.ok(allowed.includes(header), `${name}: ${header}`);
+      assert.equal((await preflight(pages.other)).headers.get('access-control-allow-origin'), null, name);
+    }
+  });
+
+  test('each failure is JSON that a page of a listed origin may read', async () => {
+    const origin = pages.allowed;
+    const token = tokens['owner@cairo'];
+    const large = JSON.stringify({ message: 'x'.repeat(4 * 1024 * 1024) });
+    for (const [status, method, name, options] of [
+      [401, 'POST', 'send-whatsapp', { body: {} }],
+      [401, 'POST', 'whatsapp-init', { body: {} }],
+      [401, 'POST', 'send-notification', { body: {}, token: 'nonsense' }],
+      [403, 'POST', 'process-queue', { body: {}, token }],
+      [404, 'POST', 'no-such-function', { body: {}, token }],
+      [405, 'DELETE', 'send-whatsapp', { token }],
+      [413, 'POST', 'send-whatsapp', { body: large, token, headers: { 'content-type': 'application/json' } }],
+      [413, 'POST', 'process-queue', { body: large, token: server.serviceRoleKey }],
+      [415, 'POST', 'send-whatsapp', { body: 'text', token, headers: { 'content-type': 'text/plain' } }],
+      [400, 'POST', 'send-whatsapp', { body: '{', token, headers: { 'content-type': 'application/json' } }],
+    ]) {
+      const answer = await server.request(method, `/functions/v1/${name}`, {
+        ...options,
+        headers: { origin, ...options.headers },
+      });
+      const what = `${method} ${name}: ${JSON.stringify(answer.body)}`;
+      assert.equal(answer.status, status, what);
+      assert.equal(answer.body.success, false, what);
+      assert.equal(typeof answer.body.code, 'string', what);
+      assert.equal(answer.headers.get('access-control-allow-origin'), origin, what);
+      assert.equal(answer.headers.get('x-relay-error'), null, what);
+    }
+  });
+
+  test('a region is no hindrance', async () => {
+    const { error } = await client().functions.invoke('process-queue', {
+      region: 'eu-central-1',
+      headers: { authorization: `Bearer ${server.serviceRoleKey}` },
+    });
+    assert.equal(error, null);
+  });
+
+  test('whatsapp-init is for owners and admins of their own organisation', async () => {
+    const invoke = async (who, body) => {
+      const { error } = await client().functions.invoke('whatsapp-init', {
+        body,
+        headers: { authorization: `Bearer ${tokens[who]}` },
+      });
+      return [error.context.status, (await error.context.json()).success];
+    };
+    assert.deepEqual(await invoke('agent@cairo', { org_id: EGYPT.orgId }), [403, false]);
+    assert.deepEqual(await invoke('owner@cairo', { org_id: SAUDI.orgId }), [404, false]);
+    assert.deepEqual(await invoke('owner@cairo', { org_id: EGYPT.orgId, phone_number: 'hello' }), [400, false]);
+  });
+
+  test("whatsapp-webhook shakes hands with the secret's word and takes only what is signed", async () => {
+    const path = '/functions/v1/whatsapp-webhook';
+    const query = 'hub.mode=subscribe&hub.challenge=4711&hub.verify_token=';
+    assert.equal((await server.request('GET', `${path}?${query}wrong`)).status, 403);
+    const unsigned = await server.request('POST', path, { body: { object: 'whatsapp_business_account', entry: [] } });
+    assert.ok([401, 403].includes(unsigned.status), String(unsigned.status));
+  });
+});

@@ -392,10 +392,11 @@ export async function startWorld(options = {}) {
     await simulator.stop();
   };
   try {
-    const { linkedPhones, mail, ...rest } = options;
+    const { linkedPhones, mail, environmentOf, ...rest } = options;
     const phones = linkedPhones ? { WHATSAPP_WEB_URL: simulator.whatsappWebUrl } : {};
     const post = mail ? await mailServer(simulator) : {};
-    const server = await Server.start({ simulator, ...rest, environment: { ...phones, ...post, ...rest.environment } });
+    const environment = { ...phones, ...post, ...environmentOf?.(simulator), ...rest.environment };
+    const server = await Server.start({ simulator, ...rest, environment });
     world.server = server;
     const tenants = [tenant('a', '1'), tenant('b', '2')];
     const { organizations } = await server.apply(tenants.map(declaration).join('\n'));

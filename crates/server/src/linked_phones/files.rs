@@ -7,14 +7,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use percent_encoding::percent_decode_str;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use url::{Host, Url};
+use url::{Host, Url, form_urlencoded};
 use uuid::Uuid;
-use wasel_config::Config;
+use wasel_config::{Config, Switch};
+use wasel_db::storage::{self, BUCKET};
+use wasel_domain::storage_path::ObjectName;
 use wasel_domain::{ChannelId, OrgId};
 use wasel_sessions::{MediaFile, TRUSTS_SIMULATOR};
 
+use crate::auth::Caller;
 use crate::state::AppState;
+use crate::storage::signed_url::Use;
 
 /// The most that WhatsApp takes of images and videos is less; documents are held in memory.
 const MAX_BYTES: u64 = 100 * 1024 * 1024;
@@ -79,8 +84,11 @@ impl Files {
         channel: ChannelId,
         link: &str,
     ) -> Result<MediaFile, Failed> {
-        match own_media(&state.public_url, link) {
-            Some(id) => stored(state, channel, id).await,
+        if let Some(id) = own_media(&state.public_url, link) {
+            return stored(state, channel, id).await;
+        }
+        match own_object(&state.public_url, link) {
+            Some(object) => from_bucket(state, &object).await,
             None => self.download(link).await,
         }
     }
@@ -146,6 +154,79 @@ fn own_media(public_url: &str, link: &str) -> Option<Uuid> {
         .strip_prefix("/v1/media/")?
         .parse()
         .ok()
+}
+
+/// A file of the bucket by its public or signed address.
+#[derive(Debug, PartialEq, Eq)]
+struct OwnObject {
+    name: ObjectName,
+    token: Option<String>,
+}
+
+fn own_object(public_url: &str, link: &str) -> Option<OwnObject> {
+    let path = link.strip_prefix(public_url)?;
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let (kind, name) = path
+        .strip_prefix("/storage/v1/object/")?
+        .split_once(&format!("/{BUCKET}/"))?;
+    let name = percent_decode_str(name).decode_utf8().ok()?;
+    let name = ObjectName::parse(&name).ok()?;
+    let token = form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == "token")
+        .map(|(_, token)| token.into_owned());
+    match (kind, token) {
+        ("public", _) => Some(OwnObject { name, token: None }),
+        ("sign", Some(token)) => Some(OwnObject {
+            name,
+            token: Some(token),
+        }),
+        _ => None,
+    }
+}
+
+/// Not by way of the network: this server may not reach itself by its public address, and must not be made to ask
+/// for what the address does not open.
+async fn from_bucket(state: &AppState, object: &OwnObject) -> Result<MediaFile, Failed> {
+    let missing = || Failed::for_good("there is no such file");
+    let org = match &object.token {
+        Some(token) => state
+            .url_signer
+            .verify(token, Use::Download, &object.name)
+            .map(|url| url.org_id)
+            .map_err(|error| Failed::for_good(error.to_string()))?,
+        None if state.config.storage.public_media == Switch::On => {
+            object.name.public_org().ok_or_else(missing)?
+        }
+        None => return Err(missing()),
+    };
+    // Whoever has the address may fetch it, another tenant too: its file counts as any on the web.
+    let caller = Caller::service(OrgId(org), None);
+    let unavailable = |_| Failed::for_now("the database is not available");
+    let mut tx = state
+        .db
+        .tenant(&caller.claims())
+        .await
+        .map_err(unavailable)?;
+    let found = storage::find(&mut tx, caller.org_id, object.name.as_str())
+        .await
+        .map_err(unavailable)?;
+    tx.commit().await.map_err(unavailable)?;
+    let found = found.ok_or_else(missing)?;
+    let size = u64::try_from(found.size_bytes).unwrap_or_default();
+    let unreadable = |error: object_store::Error| Failed::for_now(error.to_string());
+    let mut parts = state
+        .storage
+        .read(found.bytes(), 0, size)
+        .await
+        .map_err(unreadable)?;
+    let mut bytes = bytes::BytesMut::new();
+    while let Some(part) = parts.next().await {
+        bytes.extend_from_slice(&part.map_err(unreadable)?);
+    }
+    Ok(MediaFile {
+        bytes: bytes.freeze(),
+        mime_type: found.mime_type,
+    })
 }
 
 async fn stored(state: &AppState, channel: ChannelId, id: Uuid) -> Result<MediaFile, Failed> {
@@ -292,6 +373,37 @@ mod tests {
         assert_eq!(own_media("https://wasel.example", &whole), Some(id));
         assert_eq!(
             own_media("https://wasel.example", "https://x.example/a.png"),
+            None
+        );
+    }
+
+    #[test]
+    fn a_link_to_a_file_of_the_bucket_is_known_by_our_address() {
+        let base = "https://wasel.example";
+        let own = |path: &str| own_object(base, &format!("{base}/storage/v1/object/{path}"));
+        let public = own("public/whatsapp-media/x/public/a%20b.png?download=").unwrap();
+        assert_eq!(
+            (public.name.as_str(), public.token),
+            ("x/public/a b.png", None)
+        );
+        let signed = own("sign/whatsapp-media/a.png?token=t.o.k").unwrap();
+        assert_eq!(
+            (signed.name.as_str(), signed.token.as_deref()),
+            ("a.png", Some("t.o.k"))
+        );
+        for path in [
+            "sign/whatsapp-media/a.png",
+            "whatsapp-media/a.png",
+            "public/avatars/a.png",
+            "public/whatsapp-media/../a",
+        ] {
+            assert_eq!(own(path), None, "{path}");
+        }
+        assert_eq!(
+            own_object(
+                base,
+                "https://x.example/storage/v1/object/public/whatsapp-media/a"
+            ),
             None
         );
     }

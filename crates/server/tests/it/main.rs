@@ -31,6 +31,7 @@ mod scheduled;
 #[cfg(feature = "linked-phones")]
 mod session_keys;
 mod sessions;
+mod storage;
 mod supabase_project;
 mod templates;
 mod tenancy;

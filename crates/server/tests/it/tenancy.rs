@@ -32,6 +32,8 @@ struct Rows {
 
 const NUMBER: &str = "+201001234567";
 const TEMPLATE_NAME: &str = "a name that A took";
+/// A's file, in a folder of its own.
+const FILE: &str = "secret/plan.txt";
 const SECRET_TEXT: &str = "a text that only A may see";
 
 /// Fills A with one of everything.
@@ -92,6 +94,14 @@ async fn fill(app: &TestApp, org: &Org) -> Rows {
             .fetch_one(&app.owner)
             .await
             .unwrap();
+    let upload = app
+        .request(
+            Method::POST,
+            &format!("/storage/v1/object/whatsapp-media/{FILE}"),
+        )
+        .bearer_auth(org.owner())
+        .header("content-type", "text/plain");
+    Answer::of(upload.body(SECRET_TEXT)).await.expect(200);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let template = json!({ "name": TEMPLATE_NAME, "message_template": SECRET_TEXT });
     let template = app
@@ -233,6 +243,8 @@ fn cases(
     let (conversation, message) = (&rows.conversation, &rows.message);
     const LIST: &[u16] = &[200];
     const GONE: &[u16] = &[404];
+    // Storage answers 400 and says 404 in the body.
+    const NO_KEY: &[u16] = &[400];
     vec![
         (
             "get",
@@ -1357,6 +1369,174 @@ fn cases(
             String::new(),
             Open("rest: a_function_made_later_is_found_and_runs_as_the_caller"),
         ),
+        (
+            "get",
+            "/functions/v1/whatsapp-webhook",
+            String::new(),
+            Open("inbound: the handshake"),
+        ),
+        (
+            "post",
+            "/functions/v1/whatsapp-init",
+            same("/functions/v1/whatsapp-init"),
+            Never(
+                "A's name; waits for a node",
+                json!({ "org_id": a.id }),
+                GONE,
+            ),
+        ),
+        (
+            "post",
+            "/api/media/upload",
+            String::new(),
+            Open("storage: a_file_for_a_message_gets_an_address…"),
+        ),
+        (
+            "post",
+            "/storage/v1/object/{bucket}/{*path}",
+            String::new(),
+            Open("storage: the_same_path_in_two_tenants_is_two_files"),
+        ),
+        (
+            "put",
+            "/storage/v1/object/{bucket}/{*path}",
+            String::new(),
+            Open("storage: the_same_path_in_two_tenants_is_two_files"),
+        ),
+        (
+            "get",
+            "/storage/v1/object/{bucket}/{*path}",
+            format!("/storage/v1/object/whatsapp-media/{FILE}"),
+            Closed("by name", none(), NO_KEY),
+        ),
+        (
+            "delete",
+            "/storage/v1/object/{bucket}/{*path}",
+            format!("/storage/v1/object/whatsapp-media/{FILE}"),
+            Never("by name", none(), NO_KEY),
+        ),
+        (
+            "get",
+            "/storage/v1/object/authenticated/{bucket}/{*path}",
+            format!("/storage/v1/object/authenticated/whatsapp-media/{FILE}"),
+            Closed("by name", none(), NO_KEY),
+        ),
+        (
+            "get",
+            "/storage/v1/object/info/{bucket}/{*path}",
+            format!("/storage/v1/object/info/whatsapp-media/{FILE}"),
+            Closed("by name", none(), NO_KEY),
+        ),
+        (
+            "post",
+            "/storage/v1/object/list/{bucket}",
+            same("/storage/v1/object/list/whatsapp-media"),
+            Closed("a list", json!({ "prefix": "secret" }), LIST),
+        ),
+        (
+            "delete",
+            "/storage/v1/object/{bucket}",
+            same("/storage/v1/object/whatsapp-media"),
+            Never("by name", json!({ "prefixes": [FILE] }), LIST),
+        ),
+        (
+            "post",
+            "/storage/v1/object/move",
+            same("/storage/v1/object/move"),
+            Never(
+                "by name",
+                json!({ "bucketId": "whatsapp-media", "sourceKey": FILE, "destinationKey": "x.txt" }),
+                NO_KEY,
+            ),
+        ),
+        (
+            "post",
+            "/storage/v1/object/copy",
+            same("/storage/v1/object/copy"),
+            Closed(
+                "by name",
+                json!({ "bucketId": "whatsapp-media", "sourceKey": FILE, "destinationKey": "x.txt" }),
+                NO_KEY,
+            ),
+        ),
+        (
+            "post",
+            "/storage/v1/object/sign/{bucket}",
+            same("/storage/v1/object/sign/whatsapp-media"),
+            Closed("by name", json!({ "expiresIn": 60, "paths": [FILE] }), LIST),
+        ),
+        (
+            "post",
+            "/storage/v1/object/sign/{bucket}/{*path}",
+            format!("/storage/v1/object/sign/whatsapp-media/{FILE}"),
+            Closed("by name", json!({ "expiresIn": 60 }), NO_KEY),
+        ),
+        (
+            "get",
+            "/storage/v1/object/sign/{bucket}/{*path}",
+            String::new(),
+            Open("storage: a_signed_address_opens_one_file_of_one_tenant"),
+        ),
+        (
+            "post",
+            "/storage/v1/object/upload/sign/{bucket}/{*path}",
+            String::new(),
+            Open("storage: public_is_what_a_tenant_put_into_its_own…; a path of one's own else"),
+        ),
+        (
+            "put",
+            "/storage/v1/object/upload/sign/{bucket}/{*path}",
+            String::new(),
+            Open("storage: a_signed_address_opens_one_file_of_one_tenant"),
+        ),
+        (
+            "get",
+            "/storage/v1/object/public/{bucket}/{*path}",
+            String::new(),
+            Open("storage: public_is_what_a_tenant_put_into_its_own_public_folder"),
+        ),
+        (
+            "get",
+            "/storage/v1/render/image/{*path}",
+            String::new(),
+            Open("refuses everybody"),
+        ),
+        (
+            "get",
+            "/storage/v1/bucket",
+            same("/storage/v1/bucket"),
+            Closed("the same for all", none(), LIST),
+        ),
+        (
+            "post",
+            "/storage/v1/bucket",
+            same("/storage/v1/bucket"),
+            Never("refuses everybody", json!({ "id": "x" }), NO_KEY),
+        ),
+        (
+            "get",
+            "/storage/v1/bucket/{bucket}",
+            same("/storage/v1/bucket/whatsapp-media"),
+            Closed("the same for all", none(), LIST),
+        ),
+        (
+            "put",
+            "/storage/v1/bucket/{bucket}",
+            same("/storage/v1/bucket/whatsapp-media"),
+            Never("refuses everybody", none(), NO_KEY),
+        ),
+        (
+            "delete",
+            "/storage/v1/bucket/{bucket}",
+            same("/storage/v1/bucket/whatsapp-media"),
+            Never("refuses everybody", none(), NO_KEY),
+        ),
+        (
+            "post",
+            "/storage/v1/bucket/{bucket}/empty",
+            same("/storage/v1/bucket/whatsapp-media/empty"),
+            Never("refuses everybody", none(), NO_KEY),
+        ),
     ]
 }
 
@@ -1402,6 +1582,7 @@ async fn fingerprint(app: &TestApp, org: Uuid) -> String {
         "whatsapp_sessions",
         "whatsapp_session_commands",
         "invitations",
+        "storage_objects",
     ] {
         let sql = format!(
             "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t WHERE org_id = '{org}'"
@@ -1490,9 +1671,15 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
             continue;
         };
         let name = format!("{method} {route} ({what})");
+        // Storage says it in the body.
+        let unauthorized = if route.starts_with("/storage/") {
+            400
+        } else {
+            401
+        };
         assert_eq!(
             ask(None, None, method, path, body).await.status,
-            401,
+            unauthorized,
             "{name} without a token"
         );
         let answer = ask(Some(b.owner()), None, method, path, body).await;
@@ -1512,7 +1699,7 @@ async fn no_route_shows_or_changes_another_tenants_rows() {
         if !route.starts_with("/auth") {
             let forced = ask(Some(b.owner()), Some(a.id), method, path, body).await;
             assert!(
-                [401, 403].contains(&forced.status),
+                [401, 403].contains(&forced.status) || forced.body["statusCode"] == "403",
                 "{name} with A's name in X-Org-Id: {} {}",
                 forced.status,
                 forced.text
