@@ -109,6 +109,10 @@ if [ "$purpose" = test ]; then
     say "fetches the JavaScript clients that the tests use (npm ci in tests/js)"
     (cd tests/js && npm ci --no-audit --no-fund)
   fi
+  if [ ! -d node_modules ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+    say "fetches what the React hooks are built and tested with (npm ci)"
+    npm ci --no-audit --no-fund
+  fi
 fi
 
 say "everything is in place"

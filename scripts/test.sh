@@ -36,11 +36,11 @@ rust_tests() {
   failed=$((failed + bad))
 }
 
+# client_tests FOLDER
 client_tests() {
-  say "Tests with the real clients: supabase-js, Twilio's SDK, a browser"
   local status good bad
   # One file after the other, for each starts a server of its own.
-  (cd tests/js && node --test --test-concurrency=1 \
+  (cd "$1" && node --test --test-concurrency=1 \
     --test-reporter=spec --test-reporter-destination=stdout \
     --test-reporter=tap --test-reporter-destination="$logs/js")
   status=$?
@@ -69,7 +69,16 @@ if [ -z "${WASEL_BIN:-}" ]; then
     failed=$((failed + 1))
   fi
 fi
-[ -z "${WASEL_BIN:-}" ] || client_tests
+# The browser tests build the example page, which needs the hooks.
+check "The React hooks: building" npm run --silent build -w @wasel/react
+check "The React hooks: types" npm run --silent check -w @wasel/react
+check "The example page: types" npm run --silent check -w whatsapp-settings
+if [ -n "${WASEL_BIN:-}" ]; then
+  say "Tests with the real clients: supabase-js, Twilio's SDK, a browser"
+  client_tests tests/js
+  say "Tests of the React hooks"
+  client_tests packages/react
+fi
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

@@ -4,7 +4,7 @@ import { rowsOf } from './client.js';
 import { useConnection } from './context.js';
 import type { ClientOption, Connection } from './context.js';
 import type { Tables } from './database.types.js';
-import { LiveRows, compareTimes, literal } from './live-rows.js';
+import { LiveRows, MOST_ROWS, compareTimes, literal } from './live-rows.js';
 import type { LiveState } from './live-rows.js';
 import type { Change } from './resumable.js';
 import { useStore } from './store.js';
@@ -54,9 +54,6 @@ export function useConversations(options: UseConversationsOptions = {}): UseConv
   return useMemo(() => ({ ...state, loadMore: store.loadMore, refresh: store.refresh }), [state, store]);
 }
 
-/** Rows of one answer, as servers limit them. */
-const MOST_ROWS = 1_000;
-
 type Place = Pick<Conversation, 'last_message_at' | 'id'>;
 
 /** Newest first; conversations without a message are last. */
@@ -91,7 +88,7 @@ class ConversationsStore extends LiveRows<'conversations', State> {
     const rows = { conversations: [], totalUnread: 0, hasMore: false, loadingMore: false };
     super(connection, { ...rows, loading: true, error: null, live: false });
     this.#filter = filter;
-    this.#pageSize = pageSize;
+    this.#pageSize = Math.min(pageSize, MOST_ROWS);
   }
 
   protected override subscription() {

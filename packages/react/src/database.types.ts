@@ -8,6 +8,59 @@ export type Database = {
   }
   public: {
     Tables: {
+      analytics_daily: {
+        Row: {
+          channel_id: string
+          created_at: string
+          day: string
+          delivered: number
+          failed: number
+          id: string
+          org_id: string
+          read: number
+          received: number
+          sent: number
+          template_name: string
+          updated_at: string
+        }
+        Insert: {
+          channel_id: string
+          created_at?: string
+          day: string
+          delivered?: number
+          failed?: number
+          id?: string
+          org_id: string
+          read?: number
+          received?: number
+          sent?: number
+          template_name?: string
+          updated_at?: string
+        }
+        Update: {
+          channel_id?: string
+          created_at?: string
+          day?: string
+          delivered?: number
+          failed?: number
+          id?: string
+          org_id?: string
+          read?: number
+          received?: number
+          sent?: number
+          template_name?: string
+          updated_at?: string
+        }
+        Relationships: [
+          {
+            foreignKeyName: "analytics_daily_org_id_channel_id_fkey"
+            columns: ["org_id", "channel_id"]
+            isOneToOne: false
+            referencedRelation: "channels"
+            referencedColumns: ["org_id", "id"]
+          },
+        ]
+      }
       automation_deliveries: {
         Row: {
           automation_id: string
@@ -1625,6 +1678,47 @@ export type Database = {
           },
         ]
       }
+      settings: {
+        Row: {
+          created_at: string
+          description: string | null
+          id: string
+          key: string
+          org_id: string
+          updated_at: string
+          updated_by: string | null
+          value: Json
+        }
+        Insert: {
+          created_at?: string
+          description?: string | null
+          id?: string
+          key: string
+          org_id?: string
+          updated_at?: string
+          updated_by?: string | null
+          value?: Json
+        }
+        Update: {
+          created_at?: string
+          description?: string | null
+          id?: string
+          key?: string
+          org_id?: string
+          updated_at?: string
+          updated_by?: string | null
+          value?: Json
+        }
+        Relationships: [
+          {
+            foreignKeyName: "settings_org_id_fkey"
+            columns: ["org_id"]
+            isOneToOne: false
+            referencedRelation: "organizations"
+            referencedColumns: ["id"]
+          },
+        ]
+      }
       subscriptions: {
         Row: {
           created_at: string
@@ -2027,6 +2121,23 @@ export type Database = {
         }
         Relationships: []
       }
+      whatsapp_analytics: {
+        Row: {
+          channel_id: string | null
+          created_at: string | null
+          date: string | null
+          id: string | null
+          messages_delivered: number | null
+          messages_failed: number | null
+          messages_read: number | null
+          messages_received: number | null
+          messages_sent: number | null
+          org_id: string | null
+          template_name: string | null
+          updated_at: string | null
+        }
+        Relationships: []
+      }
       whatsapp_conversations: {
         Row: {
           assigned_to: string | null
@@ -2224,6 +2335,39 @@ export type Database = {
           timezone?: string | null
           updated_at?: string | null
           variables?: Json | null
+        }
+        Relationships: []
+      }
+      whatsapp_settings: {
+        Row: {
+          created_at: string | null
+          description: string | null
+          id: string | null
+          key: string | null
+          org_id: string | null
+          updated_at: string | null
+          updated_by: string | null
+          value: Json | null
+        }
+        Insert: {
+          created_at?: string | null
+          description?: string | null
+          id?: string | null
+          key?: string | null
+          org_id?: string | null
+          updated_at?: string | null
+          updated_by?: string | null
+          value?: Json | null
+        }
+        Update: {
+          created_at?: string | null
+          description?: string | null
+          id?: string | null
+          key?: string | null
+          org_id?: string | null
+          updated_at?: string | null
+          updated_by?: string | null
+          value?: Json | null
         }
         Relationships: []
       }

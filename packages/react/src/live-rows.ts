@@ -8,6 +8,9 @@ import { Store } from './store.js';
 /** How long rows wait for the subscription, so that one reading is enough. */
 const JOIN_WAIT = 1_500;
 
+/** Rows of one answer, as servers limit them. */
+export const MOST_ROWS = 1_000;
+
 export interface LiveState {
   /** Nothing has been read yet. */
   loading: boolean;
@@ -70,8 +73,9 @@ export abstract class LiveRows<Name extends StreamedName, State extends LiveStat
           clearTimeout(late);
           void this.reload();
         },
-        live: (live) => {
+        live: (live, error) => {
           this.set({ live } as Partial<State>);
+          if (error?.code === 'subscription_refused') this.fail(error);
           // Without a feed there are rows at least; and what could not be read is tried once more with one.
           this.#readFirst();
         },

@@ -7,7 +7,7 @@ import { useConnection } from './context.js';
 import type { ClientOption, Connection } from './context.js';
 import type { Json, Tables } from './database.types.js';
 import { WaselError, errorOf } from './errors.js';
-import { LiveRows, compareTimes, literal } from './live-rows.js';
+import { LiveRows, MOST_ROWS, compareTimes, literal } from './live-rows.js';
 import type { LiveState } from './live-rows.js';
 import type { Change } from './resumable.js';
 import { uuid } from './random.js';
@@ -115,7 +115,7 @@ class MessagesStore extends LiveRows<'messages', State> {
     const state = { messages: [], hasOlder: false, loadingOlder: false, loading: true, error: null, live: false };
     super(connection, state, conversation !== null);
     this.#conversation = conversation;
-    this.#pageSize = pageSize;
+    this.#pageSize = Math.min(pageSize, MOST_ROWS);
   }
 
   protected override subscription() {
@@ -123,7 +123,7 @@ class MessagesStore extends LiveRows<'messages', State> {
   }
 
   protected override async read(signal: AbortSignal) {
-    const count = Math.min(Math.max(this.#pageSize, this.#rows.size), 1_000);
+    const count = Math.min(Math.max(this.#pageSize, this.#rows.size), MOST_ROWS);
     const rows = await this.#page(null, count, signal);
     return () => {
       this.#rows = new Map();

@@ -25,7 +25,7 @@ export interface SubscriptionEvents<Row> {
   change(change: Change<Row>): void;
   /** Rows have to be read (again): it is live from now, and what was before is not told. */
   reload(): void;
-  /** Whether changes arrive at the moment, and why not. */
+  /** Whether changes arrive at the moment, and why not: `subscription_refused` stays so, anything else is tried again. */
   live(isLive: boolean, error: WaselError | null): void;
 }
 
@@ -85,7 +85,7 @@ export function resumable<Name extends StreamedName>(
       binding.after = 0;
       on.reload();
     } else if (extension === 'postgres_changes') {
-      on.live(false, new WaselError(message ?? 'the subscription was refused', { code: 'subscription' }));
+      on.live(false, new WaselError(message ?? 'the subscription was refused', { code: 'subscription_refused' }));
     }
   };
 

@@ -88,9 +88,10 @@ class SessionStore extends LiveRows<'whatsapp_sessions', State> {
   protected override run(signal: AbortSignal): void {
     super.run(signal);
     const timer = setInterval(() => {
-      // A code that ran out is shown no more, whatever the server says meanwhile.
+      if (!['connecting', 'qr_pending'].includes(this.snapshot().status)) return;
+      // A code that ran out is shown no more, whether the server can be asked or not.
       this.set(this.show());
-      if (['connecting', 'qr_pending'].includes(this.snapshot().status)) void this.reload();
+      void this.reload();
     }, POLL);
     signal.addEventListener('abort', () => clearInterval(timer));
   }

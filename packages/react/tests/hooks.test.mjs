@@ -298,6 +298,7 @@ describe('useTwilioMessages and useWhatsApp', () => {
     const client = await clientOf(world.server, a);
     const both = mount(client, () => ({ twilio: useTwilioMessages(), whatsapp: useWhatsApp() }));
     await both.shows('the logs', ({ twilio, whatsapp }) => twilio.live && whatsapp.live && !twilio.loading);
+    await world.simulator.control('PUT', '/settings', { sent_after_ms: 10, delivered_after_ms: 20 });
     // Free text needs the customer's own word first.
     const customer = `+${newCustomer()}`;
     const line = `whatsapp:${a.whatsapp.number}`;
