@@ -158,11 +158,9 @@ export class Simulator {
   }
 }
 
-/** What a Supabase project's database holds before anything of ours is in it. */
+/** What a Supabase project's database holds before anything of ours is in it; the lender has made the three roles. */
 const PROJECT = `
-CREATE ROLE anon NOLOGIN NOINHERIT;
-CREATE ROLE authenticated NOLOGIN NOINHERIT;
-CREATE ROLE service_role NOLOGIN NOINHERIT BYPASSRLS;
+ALTER ROLE service_role BYPASSRLS;
 CREATE ROLE supabase_auth_admin NOINHERIT CREATEROLE LOGIN;
 CREATE ROLE owner LOGIN CREATEROLE CREATEDB;
 GRANT anon, authenticated, service_role TO owner;
