@@ -112,7 +112,7 @@ function Code({ qrCode, pairingCode, expiresAt }: UseWhatsAppSession) {
           {qrCode && <img src={qrCode} alt="رمز QR لربط واتساب" width="264" height="264" />}
         </>
       )}
-      {seconds !== null && <p className="countdown">ينتهي هذا الرمز بعد {seconds} ثانية، ثم يظهر رمز جديد.</p>}
+      {seconds !== null && <p className="countdown">ينتهي هذا الرمز بعد {seconds} ثانية.</p>}
     </>
   );
 }

@@ -20,7 +20,10 @@ export interface Api {
 
 /** The client's own address: the WebSocket's without its path. */
 export function baseUrlOf(client: WaselClient): string {
-  const address = /^(ws|http)(s?:.*?)\/realtime\/v1(\/|\?|$)/.exec(client.realtime.endpointURL());
+  // Older clients have no `endpointURL`.
+  const realtime: { endpointURL?(): string; endPoint?: string } = client.realtime;
+  const feed = realtime.endpointURL?.() ?? realtime.endPoint ?? '';
+  const address = /^(ws|http)(s?:.*?)\/realtime\/v1(\/|\?|$)/.exec(feed);
   if (!address) throw new WaselError('the client has no address: give `baseUrl`', { code: 'no_base_url' });
   return `http${address[2]}`;
 }
