@@ -37,12 +37,13 @@ rust_tests() {
 }
 
 # client_tests FOLDER
+# client_tests DIRECTORY FILE…: those files, or all.
 client_tests() {
   local status good bad
   # One file after the other, for each starts a server of its own.
-  (cd "$1" && node --test --test-concurrency=1 \
+  (cd "$1" && shift && node --test --test-concurrency=1 \
     --test-reporter=spec --test-reporter-destination=stdout \
-    --test-reporter=tap --test-reporter-destination="$logs/js")
+    --test-reporter=tap --test-reporter-destination="$logs/js" "$@")
   status=$?
   good="$(count "$logs/js" 's/^# pass ([0-9]+)$/\1/p')"
   bad=0
@@ -76,6 +77,8 @@ check "The example page: types" npm run --silent check -w whatsapp-settings
 if [ -n "${WASEL_BIN:-}" ]; then
   say "Tests with the real clients: supabase-js, Twilio's SDK, a browser"
   client_tests tests/js
+  say "The same with supabase-js on a Postgres that is not ours, set up as a Supabase project's"
+  WASEL_TEST_GIVEN_POSTGRES=1 client_tests tests/js {supabase,rest,auth,storage,realtime}.test.mjs
   say "Tests of the React hooks"
   client_tests packages/react
 fi
