@@ -36,7 +36,6 @@ rust_tests() {
   failed=$((failed + bad))
 }
 
-# client_tests FOLDER
 # client_tests DIRECTORY FILE…: those files, or all.
 client_tests() {
   local status good bad
