@@ -9,13 +9,21 @@ CREATE TABLE IF NOT EXISTS settings (
     key         text        NOT NULL CHECK (key ~ '^[A-Za-z0-9_.:-]{1,128}$'),
     value       jsonb       NOT NULL DEFAULT 'null' CHECK (octet_length(value::text) <= 65536),
     description text        CHECK (length(description) <= 1000),
-    updated_by  uuid        DEFAULT auth.uid(),
+    -- Set by a trigger; NULL for the server and for keys.
+    updated_by  uuid,
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (org_id, id),
     UNIQUE (org_id, key)
 );
 CREATE OR REPLACE TRIGGER touch BEFORE UPDATE ON settings FOR EACH ROW EXECUTE FUNCTION wasel.touch_updated_at();
+CREATE OR REPLACE FUNCTION wasel.sign_setting() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    NEW.updated_by := nullif(auth.uid(), '00000000-0000-0000-0000-000000000000');
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER sign BEFORE INSERT OR UPDATE ON settings FOR EACH ROW EXECUTE FUNCTION wasel.sign_setting();
 CALL wasel.protect('settings', ARRAY['owner', 'admin']);
 CALL wasel.stream('settings');
 

@@ -55,7 +55,17 @@ async fn list_changed_days(tx: &mut SystemTx, after: i64, upto: i64) -> Result<V
          FROM change_log l
          JOIN organizations o ON o.id = l.org_id
          CROSS JOIN LATERAL (SELECT coalesce(l.record, l.old_record) AS row) r
-         WHERE l.seq > $1 AND l.seq <= $2 AND l.table_name = 'messages'",
+         WHERE l.seq > $1 AND l.seq <= $2 AND l.table_name = 'messages'
+         UNION
+         -- An organisation's days may begin at another hour from now on. What changed of it the log does not say.
+         SELECT m.org_id, m.channel_id, (m.created_at AT TIME ZONE o.timezone)::date
+         FROM organizations o JOIN messages m ON m.org_id = o.id
+         WHERE o.id IN (SELECT org_id FROM change_log
+             WHERE seq > $1 AND seq <= $2 AND table_name = 'organizations' AND op = 'UPDATE')
+         UNION
+         SELECT d.org_id, d.channel_id, d.day FROM analytics_daily d
+         WHERE d.org_id IN (SELECT org_id FROM change_log
+             WHERE seq > $1 AND seq <= $2 AND table_name = 'organizations' AND op = 'UPDATE')",
     )
     .bind(after)
     .bind(upto)

@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::json;
 use wasel_config::WebUrl;
 
+use crate::auth::ClientIp;
 use crate::state::AppState;
 
 /// An Edge Function may work so long; Supabase ends it after 150 s without an answer.
 /// <https://supabase.com/docs/guides/functions/limits>
 const LIMIT: Duration = Duration::from_secs(150);
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// About one connection, not about the request (RFC 9110, 7.6.1).
 const OF_THE_CONNECTION: [HeaderName; 7] = [
@@ -54,9 +57,11 @@ pub async fn forward(state: &AppState, project: &WebUrl, request: Request) -> Re
         .request(parts.method, format!("{}{path}", project.as_str()))
         .timeout(LIMIT)
         .headers(passed_on(&parts.headers, |name| {
-            // The project's host and the length of what is streamed are named anew.
-            name == header::HOST || name == header::CONTENT_LENGTH
+            // The project's host and the length of what is streamed are named anew; whom a request is forwarded for is
+            // not the client's to say.
+            [header::HOST, header::CONTENT_LENGTH, FORWARDED_FOR].contains(name)
         }))
+        .headers(forwarded_for(parts.extensions.get()))
         .body(reqwest::Body::wrap_stream(body.into_data_stream()));
     match asked.send().await {
         Ok(answer) => {
@@ -75,6 +80,14 @@ pub async fn forward(state: &AppState, project: &WebUrl, request: Request) -> Re
             (StatusCode::BAD_GATEWAY, body).into_response()
         }
     }
+}
+
+fn forwarded_for(client: Option<&ClientIp>) -> HeaderMap {
+    client
+        .and_then(|client| HeaderValue::from_str(&client.0.to_string()).ok())
+        .map(|address| (FORWARDED_FOR, address))
+        .into_iter()
+        .collect()
 }
 
 fn passed_on(headers: &HeaderMap, is_ours: impl Fn(&HeaderName) -> bool) -> HeaderMap {

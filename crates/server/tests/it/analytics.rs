@@ -101,3 +101,30 @@ async fn a_day_without_messages_leaves_the_figures() {
     app.wait_count("SELECT count(*) FROM analytics_daily", 0)
         .await;
 }
+
+#[tokio::test]
+async fn an_organisation_that_moves_to_another_time_zone_has_its_days_counted_anew() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    sqlx::query(
+        "INSERT INTO whatsapp_messages (org_id, session_id, recipient_phone, message_body, direction, status, created_at)
+         VALUES ($1, $2, '+201001234567', 'hello', 'outbound', 'sent', '2026-10-01T23:30:00Z')",
+    )
+    .bind(org.id)
+    .bind(org.whatsapp)
+    .execute(&app.owner)
+    .await
+    .unwrap();
+    let on = |day: &str| {
+        format!("SELECT count(*) FROM analytics_daily WHERE day = '{day}' AND sent = 1")
+    };
+    app.wait_count(&on("2026-10-02"), 1).await;
+    sqlx::query("UPDATE organizations SET timezone = 'America/New_York' WHERE id = $1")
+        .bind(org.id)
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    app.wait_count(&on("2026-10-01"), 1).await;
+    app.wait_count("SELECT count(*) FROM analytics_daily", 1)
+        .await;
+}

@@ -21,6 +21,7 @@ async fn project() -> (String, tokio::task::JoinHandle<()>) {
         };
         let apikey = named("apikey", request.headers());
         let host = named("host", request.headers());
+        let client = named("x-forwarded-for", request.headers());
         let body = axum::body::to_bytes(request.into_body(), 1 << 20)
             .await
             .unwrap();
@@ -34,7 +35,7 @@ async fn project() -> (String, tokio::task::JoinHandle<()>) {
                 ),
                 ("x-supabase-api-version", "2024-01-01"),
             ],
-            axum::Json(json!({ "asked": asked, "apikey": apikey, "host": host, "body": body })),
+            axum::Json(json!({ "asked": asked, "apikey": apikey, "host": host, "client": client, "body": body })),
         )
             .into_response()
     };
@@ -62,6 +63,7 @@ async fn sign_in_and_unknown_functions_are_the_projects_and_the_rest_is_ours() {
             .request(Method::POST, path)
             .header("apikey", "the project's")
             .header("origin", "https://app.example")
+            .header("x-forwarded-for", "203.0.113.7")
             .body("{\"a\":1}");
         let answer = Answer::of(request).await;
         assert_eq!(
@@ -72,6 +74,7 @@ async fn sign_in_and_unknown_functions_are_the_projects_and_the_rest_is_ours() {
         let said = answer.expect(418);
         assert_eq!(said["asked"], *path);
         assert_eq!(said["apikey"], "the project's", "{path}");
+        assert_eq!(said["client"], "127.0.0.1", "{path}: not what the client says");
         assert_eq!(
             format!("http://{}", said["host"].as_str().unwrap()),
             address
