@@ -74,7 +74,10 @@ async fn sign_in_and_unknown_functions_are_the_projects_and_the_rest_is_ours() {
         let said = answer.expect(418);
         assert_eq!(said["asked"], *path);
         assert_eq!(said["apikey"], "the project's", "{path}");
-        assert_eq!(said["client"], "127.0.0.1", "{path}: not what the client says");
+        assert_eq!(
+            said["client"], "127.0.0.1",
+            "{path}: not what the client says"
+        );
         assert_eq!(
             format!("http://{}", said["host"].as_str().unwrap()),
             address

@@ -421,3 +421,40 @@ async fn sql_reads_numbers_as_the_api_does() {
         }
     }
 }
+
+#[tokio::test]
+async fn nobody_opens_the_24_hour_window_by_sql() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    let mut person = as_person(&app.db, org.id, org.people.agent).await;
+    let log = |direction: &str| {
+        format!(
+            "INSERT INTO whatsapp_messages (recipient_phone, message_body, direction, status)
+             VALUES ('+201001234567', 'hello', '{direction}', 'delivered') RETURNING conversation_id"
+        )
+    };
+    let logged = row(&mut person, &log("outbound")).await;
+    let thread = logged["conversation_id"].as_str().unwrap();
+    let refusal = run(
+        &mut person,
+        &format!("UPDATE conversations SET last_inbound_at = now() WHERE id = '{thread}'"),
+    )
+    .await;
+    assert!(message_of(refusal).starts_with("last_inbound_at:"));
+    // Logging what a customer wrote is fine, and opens nothing either.
+    row(&mut person, &log("inbound")).await;
+    let heard =
+        format!("SELECT last_inbound_at, unread_count FROM conversations WHERE id = '{thread}'");
+    assert_eq!(
+        row(&mut person, &heard).await,
+        json!({ "last_inbound_at": null, "unread_count": 1 })
+    );
+    // The service-role key may: an Edge Function that takes webhooks logs with it.
+    let mut service = as_service(&app.db).await;
+    run(
+        &mut service,
+        &format!("UPDATE conversations SET last_inbound_at = now() WHERE id = '{thread}'"),
+    )
+    .await
+    .unwrap();
+}
