@@ -432,8 +432,8 @@ fn an_insert_takes_its_rows_from_one_bind() {
     let text = sql(plan);
     assert!(
         text.starts_with(
-            "WITH w AS (INSERT INTO \"public\".\"messages\" AS t0 (\"body\", \"id\") SELECT \"body\", \"id\" \
-             FROM json_populate_recordset(NULL::\"public\".\"messages\", $1::json) RETURNING 1 AS one)"
+            "WITH w AS (INSERT INTO \"public\".\"messages\" AS t0 (\"body\", \"id\") SELECT p.\"body\", p.\"id\" \
+             FROM json_populate_recordset(NULL::\"public\".\"messages\", $1::json) AS p RETURNING 1 AS one)"
         ),
         "{text}"
     );

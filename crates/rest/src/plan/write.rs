@@ -41,7 +41,11 @@ pub fn insert(
         }
         "DEFAULT VALUES".to_owned()
     } else {
-        format!("({names}) SELECT {names} FROM {rows}")
+        let selected: Vec<_> = columns
+            .iter()
+            .map(|column| format!("p.{}", quote(column)))
+            .collect();
+        format!("({names}) SELECT {} FROM {rows}", selected.join(", "))
     };
     let conflict = match (&target, request.preferences.resolution) {
         (Some(target), Some(resolution)) => {
@@ -215,7 +219,7 @@ fn conflict_target(
 fn rows(relation: &Relation, columns: &[&str], json: &str, request: &Request) -> String {
     let table = public(&relation.name);
     if !request.preferences.missing_default {
-        return format!("json_populate_recordset(NULL::{table}, {json}::json)");
+        return format!("json_populate_recordset(NULL::{table}, {json}::json) AS p");
     }
     let defaults: Vec<_> = relation
         .columns
@@ -226,7 +230,7 @@ fn rows(relation: &Relation, columns: &[&str], json: &str, request: &Request) ->
         .collect();
     format!(
         "(SELECT jsonb_build_object({}) || e AS v FROM jsonb_array_elements({json}::jsonb) AS e) AS d, \
-         LATERAL jsonb_populate_record(NULL::{table}, d.v)",
+         LATERAL jsonb_populate_record(NULL::{table}, d.v) AS p",
         defaults.join(", ")
     )
 }
