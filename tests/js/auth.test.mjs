@@ -5,8 +5,6 @@ import assert from 'node:assert/strict';
 import { createHmac, generateKeyPairSync, randomUUID, sign as signWith } from 'node:crypto';
 import { after, afterEach, before, describe, test } from 'node:test';
 
-import { createClient } from '@supabase/supabase-js';
-
 import { Feed, supabase } from './feed.mjs';
 import { request, sleep, startWorld, until } from './harness.mjs';
 
@@ -171,7 +169,7 @@ describe('joining', () => {
   });
 
   test('inviteUserByEmail works with the service-role key only', async () => {
-    const admin = createClient(world.server.base, world.server.serviceRoleKey, { auth: { persistSession: false } });
+    const admin = supabase({ base: world.server.base, anonKey: world.server.serviceRoleKey });
     const email = newAddress();
     const options = { data: { org_slug: world.b.slug, role: 'admin' } };
     const { data, error } = await admin.auth.admin.inviteUserByEmail(email, options);
@@ -384,8 +382,7 @@ async function open(href) {
 describe('tokens', () => {
   test('an application with its own sign-in and our secret needs no session here', async () => {
     const client = newClient({ accessToken: async () => jwt(claimsOf(world.a, { session_id: randomUUID(), iss: 'https://id.example' })) });
-    const feed = await Feed.open(client, 'third-party', { table: 'conversations' });
-    assert.deepEqual(feed.statuses, ['SUBSCRIBED']);
+    await Feed.open(client, 'third-party', { table: 'conversations' });
     assert.equal(await statusOf(jwt(claimsOf(world.a))), 200);
   });
 
