@@ -40,6 +40,7 @@ async fn upload(
     request: Request,
 ) -> Result<Json<Value>, DocumentError> {
     let mut incoming = Incoming::open(&state, request).await.map_err(plain)?;
+    let is_known = caller.is_ok();
     let result = async {
         let DocumentCaller(caller) = caller?;
         caller.require(&WRITERS)?;
@@ -76,7 +77,7 @@ async fn upload(
         })))
     }
     .await;
-    if result.is_err() {
+    if is_known && result.is_err() {
         incoming.drain().await;
     }
     result
