@@ -21,6 +21,7 @@ use wasel_providers::{ProviderConfig, Providers};
 use wasel_realtime::{Hub, Limits};
 
 use crate::auth::{ApiKeyRole, AuthContext, Jwks, Lifetimes, TokenSettings, Tokens};
+use crate::history::LoggedHistory;
 use crate::http;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
@@ -36,9 +37,11 @@ use crate::jobs::reconcile::Reconcile;
 use crate::jobs::run_automations::RunAutomations;
 use crate::jobs::send_message::SendMessage;
 use crate::jobs::send_scheduled::SendScheduled;
+use crate::jobs::watch_rights::WatchRights;
 use crate::linked_phones::Phones;
 #[cfg(feature = "linked-phones")]
 use crate::linked_phones::commands::CarryOutCommands;
+use crate::nodes::{FollowNodes, NodeLink, TellNodes};
 use crate::registry::Registry;
 use crate::state::{AppState, Signals};
 use crate::storage::MediaStorage;
@@ -313,6 +316,21 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
         ),
         wasel_jobs::spawn(CheckMessages(state.clone()), unprompted(), shutdown.clone()),
         wasel_jobs::spawn(Housekeeping(state.clone()), unprompted(), shutdown.clone()),
+        wasel_jobs::spawn(
+            WatchRights::new(state.clone()),
+            unprompted(),
+            shutdown.clone(),
+        ),
+        wasel_jobs::spawn(
+            TellNodes::new(state.db.clone(), state.nodes.clone()),
+            state.nodes.wake(),
+            shutdown.clone(),
+        ),
+        wasel_jobs::spawn(
+            FollowNodes::new(state.db.clone(), state.hub.clone(), state.nodes.clone()),
+            unprompted(),
+            shutdown.clone(),
+        ),
         #[cfg(feature = "linked-phones")]
         wasel_jobs::spawn(
             CarryOutCommands(state.clone()),
@@ -360,11 +378,13 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         refresh_reuse_window: config.auth.refresh_reuse_window,
     });
     let catalog = tail::read_catalog(&db).await?;
-    let hub = Arc::new(Hub::new(
-        Arc::new(SocketAuthorizer(auth.clone())),
-        catalog,
-        Limits::default(),
-    ));
+    let nodes = Arc::new(NodeLink::default());
+    let authorizer = Arc::new(SocketAuthorizer::new(auth.clone()));
+    let hub = Arc::new(
+        Hub::new(authorizer, catalog, Limits::default())
+            .with_history(Arc::new(LoggedHistory(db.clone())))
+            .with_peers(nodes.clone()),
+    );
     let signals = Signals::default();
     let (tail_job, tail) = Tail::new(db.clone(), hub.clone(), registry.clone());
     let state = AppState {
@@ -385,6 +405,8 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         sealer: sealer.clone(),
         auth,
         hub,
+        nodes,
+        broadcasts: Arc::default(),
         tail,
         signals,
         public_url,

@@ -15,7 +15,9 @@ use wasel_realtime::Hub;
 use crate::auth::AuthContext;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
+use crate::http::realtime_broadcast::BroadcastLimiter;
 use crate::linked_phones::Phones;
+use crate::nodes::NodeLink;
 use crate::registry::Registry;
 use crate::storage::MediaStorage;
 use crate::tail::TailPosition;
@@ -37,6 +39,8 @@ pub struct AppState {
     pub media_http: reqwest::Client,
     pub storage: MediaStorage,
     pub limiter: ApiLimiter,
+    pub broadcasts: Arc<BroadcastLimiter>,
+    pub nodes: Arc<NodeLink>,
     pub signals: Signals,
     pub phones: Phones,
     /// Where browsers and providers reach us, without a trailing slash.

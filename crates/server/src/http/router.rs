@@ -15,8 +15,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::error::{ApiError, DocumentError};
 use super::{
-    auth_v1, compat, limits, middleware, openapi, operators, page, realtime, rest_v1, storage_v1,
-    v1, webhooks,
+    auth_v1, compat, limits, middleware, openapi, operators, page, realtime, realtime_broadcast,
+    rest_v1, storage_v1, v1, webhooks,
 };
 use crate::state::AppState;
 
@@ -56,6 +56,7 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(v1::router())
         .merge(auth_v1::router())
         .merge(realtime::router())
+        .merge(realtime_broadcast::router())
         .merge(rest_v1::router())
         .merge(storage_v1::router())
         .merge(operators::router())

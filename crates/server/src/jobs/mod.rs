@@ -11,3 +11,4 @@ pub mod reconcile;
 pub mod run_automations;
 pub mod send_message;
 pub mod send_scheduled;
+pub mod watch_rights;
