@@ -386,7 +386,7 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
             .with_peers(nodes.clone()),
     );
     let signals = Signals::default();
-    let (tail_job, tail) = Tail::new(db.clone(), hub.clone(), registry.clone());
+    let (tail_job, tail) = Tail::new(auth.clone(), hub.clone(), registry.clone());
     let state = AppState {
         http: http_client(&config, config.providers.request_timeout)?,
         media_http: http_client(&config, config.providers.media_timeout)?,

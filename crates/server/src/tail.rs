@@ -10,9 +10,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use wasel_db::Db;
 use wasel_db::changes::{self, Change, DOCUMENT_NAMES, Horizon};
+use wasel_domain::UserId;
 use wasel_jobs::{Job, JobError, Next};
 use wasel_realtime::{Catalog, Column, Hub, TableInfo};
 
+use crate::auth::AuthContext;
 use crate::history;
 use crate::registry::Registry;
 
@@ -55,6 +57,7 @@ impl TailPosition {
 /// The job that follows the log.
 pub struct Tail {
     db: Db,
+    auth: AuthContext,
     hub: Arc<Hub>,
     registry: Arc<Registry>,
     position: watch::Sender<i64>,
@@ -71,7 +74,7 @@ struct Progress {
 
 impl Tail {
     #[must_use]
-    pub fn new(db: Db, hub: Arc<Hub>, registry: Arc<Registry>) -> (Self, TailPosition) {
+    pub fn new(auth: AuthContext, hub: Arc<Hub>, registry: Arc<Registry>) -> (Self, TailPosition) {
         let (position, receiver) = watch::channel(0);
         let progress = Mutex::new(Progress {
             horizon: Horizon::default(),
@@ -81,7 +84,8 @@ impl Tail {
         });
         (
             Self {
-                db,
+                db: auth.db.clone(),
+                auth,
                 hub,
                 registry,
                 position,
@@ -101,6 +105,9 @@ impl Tail {
             };
             let fields = row.record.as_ref().or(row.old_record.as_ref());
             let user = fields.and_then(|fields| fields.get(column)?.as_str()?.parse().ok());
+            if let Some(user) = user {
+                self.auth.forget_standing(UserId(user));
+            }
             // Every node follows the log: nobody needs to tell the others.
             self.hub.recheck_here(row.org_id, user);
         }

@@ -134,6 +134,12 @@ impl StandingCache {
         Ok(standing)
     }
 
+    /// What was found for that person is asked anew.
+    pub(crate) fn forget(&self, user: UserId) {
+        self.lock()
+            .retain(|question, _| question.user != Some(user));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Question, (Instant, Standing)>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 use wasel_db::rights;
+use wasel_domain::UserId;
 use wasel_jobs::{Job, JobError, Next};
 
 use crate::state::AppState;
@@ -58,15 +59,16 @@ impl Job for WatchRights {
             known.marks.clear();
             return Ok(Next::After(SESSIONS));
         }
-        let look_at_rights = known.looked_at.is_none_or(|at| at.elapsed() >= RIGHTS);
+        let look_at_all = known.looked_at.is_none_or(|at| at.elapsed() >= RIGHTS);
+        let asked: Vec<(Uuid, Uuid)> = users
+            .iter()
+            .filter(|who| look_at_all || !known.marks.contains_key(who))
+            .copied()
+            .collect();
+        let (orgs, people): (Vec<_>, Vec<_>) = asked.iter().copied().unzip();
         let mut tx = self.state.db.system().await?;
         let ended = rights::list_ended_sessions(&mut tx, SESSIONS_WINDOW).await?;
-        let marks = if look_at_rights {
-            let (orgs, people): (Vec<_>, Vec<_>) = users.iter().copied().unzip();
-            Some(rights::marks(&mut tx, &orgs, &people).await?)
-        } else {
-            None
-        };
+        let marks = rights::marks(&mut tx, &orgs, &people).await?;
         tx.commit().await?;
         let news: HashSet<Uuid> = ended
             .iter()
@@ -77,14 +79,16 @@ impl Job for WatchRights {
             hub.recheck_here(*org_id, Some(*user));
         }
         known.ended = ended.into_iter().map(|(session, _)| session).collect();
-        if let Some(marks) = marks {
-            let marks: HashMap<_, _> = users.into_iter().zip(marks).collect();
-            for (who, mark) in &marks {
-                if known.marks.get(who).is_some_and(|before| before != mark) {
-                    hub.recheck_here(who.0, Some(who.1));
-                }
+        for (who, mark) in asked.into_iter().zip(marks) {
+            let before = known.marks.insert(who, mark.clone());
+            if before.is_some_and(|before| before != mark) {
+                self.state.auth.forget_standing(UserId(who.1));
+                hub.recheck_here(who.0, Some(who.1));
             }
-            known.marks = marks;
+        }
+        if look_at_all {
+            let here: HashSet<_> = users.into_iter().collect();
+            known.marks.retain(|who, _| here.contains(who));
             known.looked_at = Some(Instant::now());
         }
         Ok(Next::After(SESSIONS))
