@@ -4,11 +4,23 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use wasel_realtime::codec::{Body, Outgoing, Vsn, decode_binary, decode_text};
+use wasel_realtime::PeerMessage;
+use wasel_realtime::codec::{Body, Outgoing, Vsn, decode_binary, decode_text, encode_raw_broadcast};
 
 fuzz_target!(|data: &[u8]| {
+    // What nodes tell each other.
+    if let Some(message) = PeerMessage::decode(data) {
+        let again = PeerMessage::decode(&message.encode()).expect("own messages are valid");
+        assert_eq!(format!("{message:?}"), format!("{again:?}"));
+    }
     for vsn in [Vsn::V1, Vsn::V2] {
-        decode_binary(vsn, &Bytes::copy_from_slice(data));
+        // Both directions of the binary kinds.
+        if let Some(message) = decode_binary(vsn, &Bytes::copy_from_slice(data)) {
+            let Body::Broadcast { event, .. } = &message.body else {
+                panic!("a binary frame gave an event");
+            };
+            encode_raw_broadcast(&message.topic, event, data);
+        }
         let Some(message) = decode_text(vsn, data) else {
             continue;
         };

@@ -114,11 +114,39 @@ pub async fn list(
         .await?)
 }
 
-/// The oldest number still kept; a client that is further behind must start over.
-pub async fn oldest(tx: &mut SystemTx) -> Result<Option<i64>> {
-    Ok(sqlx::query_scalar("SELECT min(seq) FROM change_log")
-        .fetch_one(&mut **tx)
-        .await?)
+/// Rows of these tables of one tenant after `after`, up to `upto`, in order.
+pub async fn list_of_tables(
+    tx: &mut SystemTx,
+    org: OrgId,
+    tables: &[&str],
+    after: i64,
+    upto: i64,
+    limit: i64,
+) -> Result<Vec<Change>> {
+    Ok(sqlx::query_as(
+        "SELECT * FROM change_log WHERE org_id = $5 AND seq > $1 AND seq <= $2 AND table_name = ANY ($4)
+         ORDER BY seq LIMIT $3",
+    )
+    .bind(after)
+    .bind(upto)
+    .bind(limit)
+    .bind(tables)
+    .bind(org.0)
+    .fetch_all(&mut **tx)
+    .await?)
+}
+
+/// Whether everything after that number is still kept. A reader that is further behind, or that has its number from
+/// another log, must start over. To be asked after reading: rows may be dropped meanwhile.
+pub async fn reaches_back_to(tx: &mut SystemTx, after: i64) -> Result<bool> {
+    let (oldest, newest): (Option<i64>, i64) = sqlx::query_as(
+        "SELECT (SELECT min(seq) FROM change_log),
+             (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM wasel.change_seq)",
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    // With no row left, everything up to the newest number is gone.
+    Ok(after <= newest && after + 1 >= oldest.unwrap_or(newest + 1))
 }
 
 /// A published name over a table: the table itself, or one of the documents' names for it.

@@ -27,7 +27,7 @@ const AFTER: &str = "after";
 fn without_position(object: &Map<String, Value>) -> Map<String, Value> {
     let mut object = object.clone();
     if let Some(after) = object.get_mut(AFTER) {
-        *after = Value::Bool(true);
+        *after = Value::Null;
     }
     object
 }
@@ -70,6 +70,13 @@ pub(crate) fn read(list: Option<&Value>) -> Result<Vec<Asked>, &'static str> {
         asked.push(Asked { object, id, after });
     }
     Ok(asked)
+}
+
+/// The same list from a text that was made of the bindings' [`Asked::key`]s: the form in which groups keep them, for
+/// a parsed list takes some ten times the memory.
+pub(crate) fn read_keys(text: &str) -> Vec<Asked> {
+    let list: Value = serde_json::from_str(text).unwrap_or_default();
+    read(Some(&list)).unwrap_or_default()
 }
 
 fn read_after(object: &Map<String, Value>) -> Result<Option<i64>, &'static str> {

@@ -21,6 +21,7 @@ use wasel_providers::{ProviderConfig, Providers};
 use wasel_realtime::{Hub, Limits};
 
 use crate::auth::{ApiKeyRole, AuthContext, Jwks, Lifetimes, Mailer, Site, TokenSettings, Tokens};
+use crate::history::LoggedHistory;
 use crate::http;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
@@ -39,9 +40,11 @@ use crate::jobs::send_mail::SendMail;
 use crate::jobs::send_message::SendMessage;
 use crate::jobs::send_scheduled::SendScheduled;
 use crate::jobs::sweep_storage::SweepStorage;
+use crate::jobs::watch_rights::WatchRights;
 use crate::linked_phones::Phones;
 #[cfg(feature = "linked-phones")]
 use crate::linked_phones::commands::CarryOutCommands;
+use crate::nodes::{FollowNodes, NodeLink, TellNodes};
 use crate::registry::Registry;
 use crate::state::{AppState, Signals};
 use crate::storage::MediaStorage;
@@ -332,6 +335,21 @@ pub async fn start(config: Config, demo: Option<DemoAccess>) -> Result<Running> 
             unprompted(),
             shutdown.clone(),
         ),
+        wasel_jobs::spawn(
+            WatchRights::new(state.clone()),
+            unprompted(),
+            shutdown.clone(),
+        ),
+        wasel_jobs::spawn(
+            TellNodes::new(state.db.clone(), state.nodes.clone()),
+            state.nodes.wake(),
+            shutdown.clone(),
+        ),
+        wasel_jobs::spawn(
+            FollowNodes::new(state.db.clone(), state.hub.clone(), state.nodes.clone()),
+            unprompted(),
+            shutdown.clone(),
+        ),
         #[cfg(feature = "linked-phones")]
         wasel_jobs::spawn(
             CarryOutCommands(state.clone()),
@@ -401,8 +419,15 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         Limits::default(),
     ));
     auth.tell(&hub);
+    let nodes = Arc::new(NodeLink::default());
+    let authorizer = Arc::new(SocketAuthorizer::new(auth.clone()));
+    let hub = Arc::new(
+        Hub::new(authorizer, catalog, Limits::default())
+            .with_history(Arc::new(LoggedHistory(db.clone())))
+            .with_peers(nodes.clone()),
+    );
     let signals = Signals::default();
-    let (tail_job, tail) = Tail::new(db.clone(), hub.clone(), registry.clone());
+    let (tail_job, tail) = Tail::new(auth.clone(), hub.clone(), registry.clone());
     let state = AppState {
         http: http_client_of_providers,
         media_http: http_client(&config, config.providers.media_timeout)?,
@@ -430,6 +455,8 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         sealer: sealer.clone(),
         auth,
         hub,
+        nodes,
+        broadcasts: Arc::default(),
         tail,
         signals,
         public_url,

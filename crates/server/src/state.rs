@@ -15,8 +15,10 @@ use wasel_realtime::Hub;
 use crate::auth::AuthContext;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
+use crate::http::realtime_broadcast::BroadcastLimiter;
 use crate::http::rest_v1::SchemaCache;
 use crate::linked_phones::Phones;
+use crate::nodes::NodeLink;
 use crate::registry::Registry;
 use crate::storage::MediaStorage;
 use crate::storage::signed_url::UrlSigner;
@@ -43,6 +45,8 @@ pub struct AppState {
     pub limiter: ApiLimiter,
     /// What `/rest/v1` knows of the database.
     pub rest: Arc<SchemaCache>,
+    pub broadcasts: Arc<BroadcastLimiter>,
+    pub nodes: Arc<NodeLink>,
     pub signals: Signals,
     pub phones: Phones,
     /// Where browsers and providers reach us, without a trailing slash.

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 use wasel_db::Db;
 use wasel_db::changes::{self, Change, DOCUMENT_NAMES, Horizon};
+use wasel_domain::UserId;
 use wasel_jobs::{Job, JobError, Next};
-use wasel_realtime::{Catalog, ChangeOp, Column, Hub, TableInfo};
+use wasel_realtime::{Catalog, Column, Hub, TableInfo};
 
+use crate::auth::AuthContext;
+use crate::history;
 use crate::registry::Registry;
 
 /// Rows per round.
@@ -31,21 +33,6 @@ const PACE: Duration = Duration::from_millis(5);
 const UNHEARD_PACE: Duration = Duration::from_millis(20);
 /// Tables whose changes the server itself acts on.
 const OWN_TABLES: [&str; 4] = ["channels", "organizations", "profiles", "channel_members"];
-
-/// The tables behind these published names, and our own.
-fn tables_of(names: &[Arc<str>]) -> Vec<&str> {
-    let table_of = |name| {
-        DOCUMENT_NAMES
-            .iter()
-            .find(|document| document.name == name)
-            .map_or(name, |document| document.table)
-    };
-    names
-        .iter()
-        .map(|name| table_of(&**name))
-        .chain(OWN_TABLES)
-        .collect()
-}
 
 /// How far the log has been read: up to here nothing is missing. Readers wait on it.
 #[derive(Clone, Debug)]
@@ -70,6 +57,7 @@ impl TailPosition {
 /// The job that follows the log.
 pub struct Tail {
     db: Db,
+    auth: AuthContext,
     hub: Arc<Hub>,
     registry: Arc<Registry>,
     position: watch::Sender<i64>,
@@ -86,7 +74,7 @@ struct Progress {
 
 impl Tail {
     #[must_use]
-    pub fn new(db: Db, hub: Arc<Hub>, registry: Arc<Registry>) -> (Self, TailPosition) {
+    pub fn new(auth: AuthContext, hub: Arc<Hub>, registry: Arc<Registry>) -> (Self, TailPosition) {
         let (position, receiver) = watch::channel(0);
         let progress = Mutex::new(Progress {
             horizon: Horizon::default(),
@@ -96,7 +84,8 @@ impl Tail {
         });
         (
             Self {
-                db,
+                db: auth.db.clone(),
+                auth,
                 hub,
                 registry,
                 position,
@@ -116,45 +105,12 @@ impl Tail {
             };
             let fields = row.record.as_ref().or(row.old_record.as_ref());
             let user = fields.and_then(|fields| fields.get(column)?.as_str()?.parse().ok());
-            self.hub.recheck(row.org_id, user);
+            if let Some(user) = user {
+                self.auth.forget_standing(UserId(user));
+            }
+            // Every node follows the log: nobody needs to tell the others.
+            self.hub.recheck_here(row.org_id, user);
         }
-    }
-
-    async fn deliver(&self, rows: &[Change]) -> Result<(), wasel_db::Error> {
-        let mut messages: Vec<wasel_realtime::Change> = Vec::with_capacity(rows.len());
-        for row in rows {
-            if self.hub.wants(&row.table_name) {
-                messages.extend(message_of(row, Arc::from(row.table_name.as_str()), None));
-            }
-        }
-        for name in DOCUMENT_NAMES {
-            if !self.hub.wants(name.name) {
-                continue;
-            }
-            let of_table: HashMap<i64, &Change> = rows
-                .iter()
-                .filter(|row| row.table_name == name.table)
-                .map(|row| (row.seq, row))
-                .collect();
-            if of_table.is_empty() {
-                continue;
-            }
-            let seqs: Vec<i64> = of_table.keys().copied().collect();
-            let mut tx = self.db.system().await?;
-            let mut shaped = changes::list_shaped(&mut tx, name, &seqs).await?;
-            tx.commit().await?;
-            shaped.sort_unstable_by_key(|(seq, _)| *seq);
-            let label: Arc<str> = Arc::from(name.name);
-            for (seq, shape) in shaped {
-                if let Some(row) = of_table.get(&seq) {
-                    messages.extend(message_of(row, label.clone(), Some(shape)));
-                }
-            }
-        }
-        // In log order for every name together, as one socket may listen to several.
-        messages.sort_by_key(|message| message.seq);
-        self.hub.publish(&messages);
-        Ok(())
     }
 }
 
@@ -180,13 +136,17 @@ impl Job for Tail {
                 return Ok(Next::After(WAITING));
             }
             progress.read = Some(settled);
+            self.hub.settle(settled);
             self.position.send_replace(settled);
             return Ok(Next::Now);
         };
+        let mut wanted = Vec::new();
         let rows = if settled > read {
             // Chosen after the look at the log: whoever joins from here on is told what commits from here on.
-            let wanted = self.hub.wanted_names();
-            changes::list_all(&mut tx, &tables_of(&wanted), read, settled, BATCH).await?
+            wanted = self.hub.begin_round();
+            let mut tables = history::tables_of(&wanted);
+            tables.extend(OWN_TABLES);
+            changes::list_all(&mut tx, &tables, read, settled, BATCH).await?
         } else {
             Vec::new()
         };
@@ -200,7 +160,8 @@ impl Job for Tail {
                 self.registry.reload().await?;
             }
             self.recheck_members(&rows);
-            self.deliver(&rows).await?;
+            let told = history::tell(&self.db, &rows, &wanted).await?;
+            self.hub.publish(&told);
         }
         // Numbers without a row are rolled back ones: they are settled too.
         let now_read = if full {
@@ -210,6 +171,7 @@ impl Job for Tail {
         };
         progress.read = Some(now_read);
         if now_read > read {
+            self.hub.settle(now_read);
             self.position.send_replace(now_read);
             progress.pause = BUSY;
         } else {
@@ -223,35 +185,6 @@ impl Job for Tail {
             Next::After(progress.pause)
         })
     }
-}
-
-/// A logged row as the hub tells it, under one of its names.
-fn message_of(
-    row: &Change,
-    name: Arc<str>,
-    shape: Option<Value>,
-) -> Option<wasel_realtime::Change> {
-    let op = match row.op.as_str() {
-        "INSERT" => ChangeOp::Insert,
-        "UPDATE" => ChangeOp::Update,
-        "DELETE" => ChangeOp::Delete,
-        _ => return None,
-    };
-    let (record, old_record) = match (op, shape) {
-        (ChangeOp::Delete, Some(shape)) => (None, Some(shape)),
-        (_, Some(shape)) => (Some(shape), None),
-        (_, None) => (row.record.clone(), row.old_record.clone()),
-    };
-    Some(wasel_realtime::Change {
-        seq: row.seq,
-        org_id: row.org_id,
-        channel_id: channel_of(row),
-        name,
-        op,
-        record,
-        old_record,
-        committed_at: row.committed_at,
-    })
 }
 
 /// The messaging channel a row belongs to: an agent may be limited to some.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::catch_up::Behind;
 use super::interest::Interest;
 use crate::auth::Scope;
-use crate::binding::{Asked, Binding};
+use crate::binding::{Asked, Binding, read_keys};
 use crate::catalog::{Catalog, TableInfo};
 use crate::change::Change;
 use crate::codec::{Outgoing, Vsn, put_json};
@@ -39,7 +39,6 @@ pub(super) struct GroupKey {
 #[derive(Debug)]
 struct Group {
     key: Arc<GroupKey>,
-    asked: Arc<[Asked]>,
     bindings: Vec<Binding>,
     /// What the system event said; empty when all bindings are live.
     problem: String,
@@ -98,9 +97,8 @@ impl Groups {
             scope: scope.clone(),
             ..(*current.key).clone()
         };
-        let asked = current.asked.clone();
         let member = current.members.remove(&socket)?;
-        let new = self.enter(key, asked, socket, member, catalog, interest);
+        let new = self.enter(key, socket, member, catalog, interest);
         self.leave(group, socket, interest);
         Some(new)
     }
@@ -228,7 +226,6 @@ impl Groups {
     pub fn enter(
         &mut self,
         key: GroupKey,
-        asked: Arc<[Asked]>,
         socket: u64,
         member: Member,
         catalog: &Catalog,
@@ -245,7 +242,6 @@ impl Groups {
         let key = Arc::new(key);
         let mut group = Group {
             key: key.clone(),
-            asked,
             bindings: Vec::new(),
             problem: String::new(),
             members: HashMap::from([(socket, member)]),
@@ -315,12 +311,13 @@ impl Group {
     fn compile(&mut self, catalog: &Catalog) {
         let mut problems = Vec::new();
         self.bindings.clear();
-        for (index, asked) in self.asked.iter().enumerate() {
+        for (index, asked) in read_keys(&self.key.bindings).iter().enumerate() {
             match Binding::compile(index, asked, catalog, &self.key.scope.role) {
                 Ok(binding) => self.bindings.push(binding),
                 Err(problem) => problems.push(problem),
             }
         }
+        self.bindings.shrink_to_fit();
         self.problem = problems.join("; ");
     }
 

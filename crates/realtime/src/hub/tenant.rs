@@ -137,11 +137,10 @@ impl Tenant {
                 after: 0,
                 behind,
             };
-            let asked = Arc::from(join.asked);
             let (catalog, interest) = (around.catalog, around.interest);
             let id = self
                 .groups
-                .enter(key, asked, join.socket, member, catalog, interest);
+                .enter(key, join.socket, member, catalog, interest);
             if let Some(member) = self.groups.member(id, join.socket)
                 && let Some(behind) = &mut member.behind
             {

@@ -80,6 +80,11 @@ impl Default for Lifetimes {
 }
 
 impl AuthContext {
+    /// To be called when somebody's membership or limits changed: what was found for them no longer counts.
+    pub fn forget_standing(&self, user: wasel_domain::UserId) {
+        self.standings.forget(user);
+    }
+
     #[must_use]
     pub fn with_lifetimes(self, lifetimes: Lifetimes) -> Self {
         Self { lifetimes, ..self }

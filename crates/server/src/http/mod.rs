@@ -10,6 +10,7 @@ pub mod openapi;
 pub mod operators;
 pub mod page;
 pub mod realtime;
+pub mod realtime_broadcast;
 pub mod rest_v1;
 pub mod router;
 pub mod storage_v1;

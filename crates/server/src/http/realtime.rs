@@ -1,7 +1,8 @@
 //! `/realtime/v1/websocket`: Supabase's Realtime protocol; the work is in crate `realtime`.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -17,9 +18,14 @@ use serde_json::json;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wasel_realtime::{Authorizer, Claims, ConnectParams, ErrorCode, Frame, TokenError, Vsn};
+use uuid::Uuid;
+use wasel_db::{conversations, rights};
+use wasel_domain::{ConversationId, OrgId};
+use wasel_realtime::{
+    Authorizer, Claims, ConnectParams, ErrorCode, Frame, TokenError, TopicRights, Vsn,
+};
 
-use crate::auth::{self, AuthContext, AuthError, Caller, Verified};
+use crate::auth::{self, AuthContext, AuthError, Caller, Role, Verified};
 use crate::state::AppState;
 
 /// An idle connection costs about this much; axum's default buffers cost 131 KB.
@@ -38,6 +44,8 @@ struct ConnectQuery {
     apikey: Option<String>,
     /// Protocol version: 1.0.0 (default) or 2.0.0.
     vsn: Option<String>,
+    /// The organisation, for people in several and for the service-role key (`realtime.params` of the client).
+    org_id: Option<Uuid>,
 }
 
 /// Opens a Realtime socket. A channel is joined with a user's token; rows of its organisation only.
@@ -57,7 +65,8 @@ async fn connect(
     let Some(apikey) = query.apikey.filter(|key| !key.is_empty()) else {
         return refuse(StatusCode::UNAUTHORIZED, "apikey is missing");
     };
-    let apikey_claims = match identify(&state.auth, &apikey).await {
+    let org_id = query.org_id;
+    let apikey_claims = match identify(&state.auth, &apikey, org_id).await {
         Ok(claims) => claims,
         Err(error) => return refuse(error.status, &error.message),
     };
@@ -69,22 +78,39 @@ async fn connect(
         .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)
         .on_upgrade(move |socket| async move {
-            let params = ConnectParams { vsn, apikey_claims };
+            let params = ConnectParams {
+                vsn,
+                apikey_claims,
+                org_id,
+            };
             wasel_realtime::run(hub, Frames(socket), params, shutdown).await;
         })
 }
 
-/// The claims of an apikey that signs somebody in; `None` for the anon key, which alone opens nothing.
-async fn identify(auth: &AuthContext, apikey: &str) -> Result<Option<Claims>, AuthError> {
+/// The claims of an apikey that signs somebody in; `None` for the anon key, which alone opens nothing, and for a
+/// service-role key without a tenant.
+async fn identify(
+    auth: &AuthContext,
+    apikey: &str,
+    org_id: Option<Uuid>,
+) -> Result<Option<Claims>, AuthError> {
+    let org_id = org_id.map(OrgId);
     match auth.tokens.verify(apikey).await? {
         Verified::User(_) => Ok(Some(claims_of(
-            &auth::resolve_token(auth, apikey, None).await?,
+            &auth::resolve_token(auth, apikey, org_id).await?,
         ))),
-        Verified::Anonymous | Verified::Service => Ok(None),
+        Verified::Service => {
+            let caller = auth::resolve_token(auth, apikey, org_id).await;
+            match caller {
+                Err(error) if error.code == "org_required" => Ok(None),
+                caller => Ok(Some(claims_of(&caller?))),
+            }
+        }
+        Verified::Anonymous => Ok(None),
     }
 }
 
-fn claims_of(caller: &Caller) -> Claims {
+pub(super) fn claims_of(caller: &Caller) -> Claims {
     Claims {
         org_id: Some(caller.org_id.0),
         role: caller.role.as_str().to_owned(),
@@ -97,26 +123,129 @@ fn claims_of(caller: &Caller) -> Claims {
     }
 }
 
-/// Verifies the tokens of channel joins, by the same rules as every HTTP request.
-pub struct SocketAuthorizer(pub AuthContext);
+/// Conversations remembered with their channels.
+const MAX_REMEMBERED: usize = 50_000;
+
+/// Verifies the tokens of channel joins, by the same rules as every HTTP request, and says who may join what.
+pub struct SocketAuthorizer {
+    auth: AuthContext,
+    /// The channel of each conversation asked for; it never changes.
+    channels: Mutex<HashMap<(Uuid, Uuid), Uuid>>,
+}
+
+impl SocketAuthorizer {
+    #[must_use]
+    pub fn new(auth: AuthContext) -> Self {
+        Self {
+            auth,
+            channels: Mutex::default(),
+        }
+    }
+
+    async fn channel_of(&self, org: Uuid, conversation: Uuid) -> wasel_db::Result<Option<Uuid>> {
+        let lock = || self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(&(org, conversation)).copied();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let mut tx = self.auth.db.system().await?;
+        let found = conversations::find(&mut tx, OrgId(org), ConversationId(conversation)).await?;
+        tx.commit().await?;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let mut channels = lock();
+        if channels.len() >= MAX_REMEMBERED {
+            channels.clear();
+        }
+        channels.insert((org, conversation), found.channel_id);
+        Ok(Some(found.channel_id))
+    }
+}
 
 #[async_trait]
 impl Authorizer for SocketAuthorizer {
-    async fn authorize(&self, token: &str) -> Result<Claims, TokenError> {
-        let caller = auth::resolve_token(&self.0, token, None)
+    async fn authorize(&self, token: &str, org_id: Option<Uuid>) -> Result<Claims, TokenError> {
+        let caller = auth::resolve_token(&self.auth, token, org_id.map(OrgId))
             .await
-            .map_err(|error| {
-                let code = match (error.status, error.code) {
-                    (StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR, _) => {
-                        ErrorCode::UnknownErrorOnChannel
-                    }
-                    (_, "token_expired" | "token_invalid") => ErrorCode::InvalidJwtToken,
-                    _ => ErrorCode::Unauthorized,
-                };
-                TokenError::new(code, error.message)
-            })?;
+            .map_err(refusal)?;
+        // Verified again for the session's name alone; the keys are at hand.
+        let verified = self.auth.tokens.verify(token).await;
+        if let Ok(Verified::User(claims)) = verified
+            && let Some(session) = claims.session_id
+        {
+            let ask = async {
+                let mut tx = self.auth.db.system().await?;
+                let ended = rights::has_ended(&mut tx, session).await?;
+                tx.commit().await?;
+                Ok(ended)
+            };
+            let ended = ask
+                .await
+                .map_err(|error: wasel_db::Error| not_now(&error))?;
+            if ended {
+                return Err(unauthorized("The session of this token has ended"));
+            }
+        }
         Ok(claims_of(&caller))
     }
+
+    /// A conversation's topic is for those who may see the conversation, of whom viewers may only listen; a person's
+    /// topic is that person's; any other is everybody's in the tenant.
+    async fn open_private(&self, claims: &Claims, topic: &str) -> Result<TopicRights, TokenError> {
+        let is_service = claims.role == Role::Service.as_str();
+        if let Some(conversation) = topic.strip_prefix("conversation:") {
+            let refused =
+                || unauthorized("There is no such conversation, or it is not yours to see");
+            let conversation = conversation.parse().map_err(|_| refused())?;
+            let org = claims.org_id.ok_or_else(refused)?;
+            let channel = self.channel_of(org, conversation).await;
+            let channel = channel
+                .map_err(|error| not_now(&error))?
+                .ok_or_else(refused)?;
+            let is_open = claims
+                .channels
+                .as_ref()
+                .is_none_or(|channels| channels.contains(&channel));
+            if !is_open {
+                return Err(refused());
+            }
+            return Ok(TopicRights {
+                send: claims.role != Role::Viewer.as_str(),
+            });
+        }
+        if let Some(person) = topic.strip_prefix("user:") {
+            let person: Option<Uuid> = person.parse().ok();
+            let is_theirs = person.is_some() && person == claims.user_id;
+            if !is_theirs && !(is_service && person.is_some()) {
+                return Err(unauthorized("This topic is somebody else's"));
+            }
+        }
+        Ok(TopicRights { send: true })
+    }
+}
+
+fn refusal(error: AuthError) -> TokenError {
+    let code = match (error.status, error.code) {
+        (StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR, _) => {
+            ErrorCode::UnknownErrorOnChannel
+        }
+        (_, "token_expired" | "token_invalid") => ErrorCode::InvalidJwtToken,
+        _ => ErrorCode::Unauthorized,
+    };
+    TokenError::new(code, error.message)
+}
+
+fn unauthorized(message: &str) -> TokenError {
+    TokenError::new(ErrorCode::Unauthorized, message)
+}
+
+fn not_now(error: &wasel_db::Error) -> TokenError {
+    tracing::warn!(%error, "a channel's rights could not be looked up");
+    TokenError::new(
+        ErrorCode::UnknownErrorOnChannel,
+        "The database is not available",
+    )
 }
 
 /// axum's socket in the protocol crate's terms.

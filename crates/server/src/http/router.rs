@@ -17,8 +17,8 @@ use super::error::{ApiError, DocumentError};
 use super::storage_v1::StorageError;
 use super::supabase_project::FromProject;
 use super::{
-    auth_v1, compat, limits, middleware, openapi, operators, page, realtime, rest_v1, storage_v1,
-    supabase_project, v1, webhooks,
+    auth_v1, compat, limits, middleware, openapi, operators, page, realtime, realtime_broadcast,
+    rest_v1, storage_v1, supabase_project, v1, webhooks,
 };
 use crate::state::AppState;
 
@@ -64,6 +64,7 @@ fn documented(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(v1::router())
         .merge(identity)
         .merge(realtime::router())
+        .merge(realtime_broadcast::router())
         .merge(rest_v1::router())
         .merge(storage_v1::router())
         .merge(operators::router())

@@ -14,3 +14,4 @@ pub mod send_mail;
 pub mod send_message;
 pub mod send_scheduled;
 pub mod sweep_storage;
+pub mod watch_rights;

@@ -192,6 +192,8 @@ impl Host for ServerHost {
                 group.as_deref(),
                 "typing",
                 Map::from_iter([
+                    ("from".to_owned(), json!("contact")),
+                    ("is_typing".to_owned(), json!(typing)),
                     ("typing".to_owned(), json!(typing)),
                     ("recording".to_owned(), json!(recording)),
                 ]),
@@ -225,7 +227,7 @@ impl Host for ServerHost {
             Ok(payload) => {
                 let payload = BroadcastPayload::Json(payload);
                 let hub = &self.state.hub;
-                hub.broadcast(session.org_id.0, &topic, event, &payload);
+                hub.broadcast(session.org_id.0, &topic, true, event, &payload);
             }
             Err(error) => tracing::debug!(%error, "a signal is not JSON"),
         }

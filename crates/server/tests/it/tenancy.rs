@@ -1249,6 +1249,18 @@ fn cases(
             String::new(),
             Open("realtime_shows_each_tenant_its_own_rows_only"),
         ),
+        (
+            "post",
+            "/realtime/v1/api/broadcast",
+            String::new(),
+            Open("broadcasts_and_presence_stay_in_their_tenant"),
+        ),
+        (
+            "post",
+            "/realtime/v1/api/broadcast/{topic}/events/{event}",
+            String::new(),
+            Open("broadcasts_and_presence_stay_in_their_tenant"),
+        ),
         ("get", "/healthz", String::new(), Open("nobody's")),
         ("get", "/readyz", String::new(), Open("nobody's")),
         ("get", "/api/health", String::new(), Open("nobody's")),
@@ -2080,6 +2092,111 @@ async fn realtime_shows_each_tenant_its_own_rows_only() {
     })
     .await;
     assert!(silent.is_err());
+}
+
+/// Joins a topic with presence; answers the socket and the reply to the join.
+async fn join_topic(app: &TestApp, token: &str, topic: &str, private: bool) -> (Socket, Value) {
+    let key = app.state().config.auth.supabase_anon_key.as_ref();
+    let url = format!(
+        "{}/realtime/v1/websocket?apikey={}&vsn=1.0.0",
+        app.base.replace("http", "ws"),
+        key.unwrap().expose()
+    );
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let join = json!({ "topic": format!("realtime:{topic}"), "event": "phx_join", "ref": "1", "join_ref": "1", "payload": {
+        "config": { "broadcast": { "self": true }, "presence": { "key": "k" }, "private": private },
+        "access_token": token } });
+    socket.send(Message::text(join.to_string())).await.unwrap();
+    let reply = next(&mut socket).await.expect("an answer to the join");
+    if reply["payload"]["status"] == "ok" {
+        let state = next(&mut socket).await.expect("who is present");
+        assert_eq!(state["event"], "presence_state", "{state}");
+        assert_eq!(state["payload"], json!({}), "nobody of another tenant");
+    }
+    (socket, reply)
+}
+
+#[tokio::test]
+async fn broadcasts_and_presence_stay_in_their_tenant() {
+    let app = TestApp::start().await;
+    let (a, b) = (app.org("a").await, app.org("b").await);
+    let text = meta::text("201001234567", "wamid.1", "hello");
+    app.meta_webhook(&a, &meta::change(&a.phone_number_id, text))
+        .await
+        .expect(200);
+    let conversation = a.conversation(&app).await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for private in [false, true] {
+        let (mut of_a, _) = join_topic(&app, a.owner(), "same", private).await;
+        let track = json!({ "topic": "realtime:same", "event": "presence", "ref": "2", "join_ref": "1",
+            "payload": { "type": "presence", "event": "track", "payload": { "who": "a" } } });
+        of_a.send(Message::text(track.to_string())).await.unwrap();
+        while next(&mut of_a).await.unwrap()["event"] != "presence_diff" {}
+        let (mut of_b, _) = join_topic(&app, b.owner(), "same", private).await;
+        for (org, word) in [(&a, "of a"), (&b, "of b")] {
+            let message =
+                json!({ "topic": "same", "event": "e", "private": private, "payload": word });
+            let body = json!({ "messages": [message] });
+            app.post(org.owner(), "/realtime/v1/api/broadcast", &body)
+                .await
+                .expect(202);
+            let path = format!("/realtime/v1/api/broadcast/same/events/e?private={private}");
+            app.post(org.owner(), &path, &json!(word)).await.expect(202);
+        }
+        for (socket, word) in [(&mut of_a, "of a"), (&mut of_b, "of b")] {
+            for _ in 0..2 {
+                let frame = next(socket).await.expect("a broadcast");
+                assert_eq!(frame["event"], "broadcast", "{frame}");
+                assert_eq!(frame["payload"]["payload"], word);
+            }
+        }
+    }
+    // A conversation's topic is not even there for the other tenant.
+    let topic = format!("conversation:{conversation}");
+    let (_, reply) = join_topic(&app, a.owner(), &topic, true).await;
+    assert_eq!(reply["payload"]["status"], "ok", "{reply}");
+    let (_, reply) = join_topic(&app, b.owner(), &topic, true).await;
+    assert_eq!(reply["payload"]["status"], "error", "{reply}");
+    let body =
+        json!({ "messages": [{ "topic": topic, "event": "e", "private": true, "payload": {} }] });
+    app.post(b.owner(), "/realtime/v1/api/broadcast", &body)
+        .await
+        .expect(403);
+}
+
+#[tokio::test]
+async fn coming_back_with_a_number_shows_ones_own_rows_only() {
+    let app = TestApp::start().await;
+    let (a, b) = (app.org("a").await, app.org("b").await);
+    let start: i64 = sqlx::query_scalar("SELECT max(seq) FROM change_log")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
+    for (org, text) in [
+        (&a, "for a"),
+        (&b, "for b"),
+        (&b, "the end"),
+        (&a, "the end"),
+    ] {
+        let id = format!("wamid.{text}");
+        let text = meta::text("201001234567", &id, text);
+        app.meta_webhook(org, &meta::change(&org.phone_number_id, text))
+            .await
+            .expect(200);
+    }
+    let all = json!([{ "event": "*", "schema": "public", "table": "messages", "after": start }]);
+    for (org, text) in [(&a, "for a"), (&b, "for b")] {
+        let mut socket = subscribe(&app, org.owner(), all.clone()).await;
+        let rows = rows_until(&mut socket, "the end").await;
+        let bodies: Vec<_> = rows.iter().map(|row| row["body"].clone()).collect();
+        assert_eq!(bodies, [json!(text), json!("the end")]);
+        assert!(
+            rows.iter()
+                .all(|row| row["change_seq"].as_i64() > Some(start))
+        );
+    }
 }
 
 #[tokio::test]

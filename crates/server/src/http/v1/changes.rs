@@ -2,7 +2,7 @@
 //! Resumable: whoever comes back with the last `seq` they saw misses nothing within the retention.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use wasel_db::changes::{self, Change};
 
-use crate::auth::Caller;
+use crate::auth::{self, Caller};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::QueryParams;
 use crate::state::AppState;
@@ -26,6 +26,9 @@ use crate::tail::channel_of;
 const MAX_LIMIT: i64 = 1000;
 /// The longest a JSON request may wait for something to come.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// After so long a stream asks again what its caller may see.
+const RECHECK: Duration = Duration::from_secs(20);
 
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list))
@@ -123,6 +126,8 @@ async fn list(
         }),
         state,
         caller,
+        token: headers.clone(),
+        checked_at: Instant::now(),
     };
     let wants_events = headers
         .get(header::ACCEPT)
@@ -158,9 +163,9 @@ async fn check_retained(state: &AppState, after: Option<i64>) -> Result<(), ApiE
         return Ok(());
     };
     let mut tx = state.db.system().await?;
-    let oldest = changes::oldest(&mut tx).await?;
+    let is_kept = changes::reaches_back_to(&mut tx, after).await?;
     tx.commit().await?;
-    if oldest.is_some_and(|oldest| after + 1 < oldest) {
+    if !is_kept {
         let message =
             "changes that far back are no longer kept: read the tables anew and go on from now";
         return Err(ApiError::new(StatusCode::GONE, "feed_expired", message).at("after"));
@@ -173,9 +178,28 @@ struct Feed {
     caller: Caller,
     after: i64,
     tables: Option<Vec<String>>,
+    /// The headers that say who calls.
+    token: HeaderMap,
+    checked_at: Instant,
 }
 
 impl Feed {
+    /// Asks again, now and then, what the caller may see: a stream lives longer than rights may.
+    async fn is_allowed(&mut self) -> bool {
+        if self.checked_at.elapsed() < RECHECK {
+            return true;
+        }
+        match auth::resolve(&self.state.auth, &self.token).await {
+            Ok(caller) => {
+                self.caller = caller;
+                self.checked_at = Instant::now();
+                true
+            }
+            // Nothing was learnt: it was good before.
+            Err(error) => error.status.is_server_error(),
+        }
+    }
+
     /// The caller's changes after the position, which moves on. Reads only what the tail has found settled.
     async fn next(&mut self, limit: i64) -> Result<Vec<ChangeView>, ApiError> {
         let upto = self.state.tail.get();
@@ -228,7 +252,7 @@ fn events(feed: Feed) -> impl Stream<Item = Result<Event, Infallible>> {
                 .caller
                 .token_expires_at
                 .is_some_and(|at| at <= Utc::now());
-            if expired || feed.state.shutdown.is_cancelled() {
+            if expired || feed.state.shutdown.is_cancelled() || !feed.is_allowed().await {
                 return None;
             }
             match feed.next(MAX_LIMIT).await {
@@ -237,7 +261,7 @@ fn events(feed: Feed) -> impl Stream<Item = Result<Event, Infallible>> {
                         (feed.state.tail.clone(), feed.state.shutdown.clone());
                     tokio::select! {
                         () = tail.wait_beyond(feed.after) => {}
-                        () = tokio::time::sleep(Duration::from_secs(30)) => {}
+                        () = tokio::time::sleep(RECHECK) => {}
                         () = shutdown.cancelled() => {}
                     }
                 }
