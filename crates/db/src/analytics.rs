@@ -32,9 +32,8 @@ pub async fn refresh(tx: &mut SystemTx, settled: i64) -> Result<()> {
     let Some(position) = position.filter(|position| *position < settled) else {
         return Ok(());
     };
-    let oldest = changes::oldest(tx).await?;
     // Also after a pause longer than changes are kept for.
-    let is_lost = position == NOWHERE || oldest.is_some_and(|oldest| oldest > position + 1);
+    let is_lost = position == NOWHERE || !changes::reaches_back_to(tx, position).await?;
     let days = if is_lost {
         list_all_days(tx).await?
     } else {
