@@ -3,8 +3,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { createClient } from '@supabase/supabase-js';
-
 import { signedIn, supabase } from './feed.mjs';
 import { startWorld, until } from './harness.mjs';
 import { deliver, inboundText } from './meta.mjs';
@@ -16,12 +14,15 @@ let a, b, anon, service;
 const customers = { a: '16505550001', b: '16505550002' };
 const said = { a: 'Is the blue one in stock?', b: 'When do you open?' };
 
+/** A client with this key. */
+const withKey = (key, options) => supabase({ base: world.server.base, anonKey: key }, options);
+
 before(async () => {
   world = await startWorld();
   a = await signedIn(world.server, world.a);
   b = await signedIn(world.server, world.b);
   anon = supabase(world.server);
-  service = createClient(world.server.base, world.server.serviceRoleKey, { auth: { persistSession: false } });
+  service = withKey(world.server.serviceRoleKey);
   for (const letter of ['a', 'b']) {
     await deliver(world.server, world[letter], inboundText(world[letter], said[letter], { from: customers[letter] }));
   }
@@ -51,8 +52,8 @@ async function refused(query, status, code) {
 }
 
 const names = (rows) => rows.map(({ name }) => name).join(' ');
-/** Tenant a's named contacts, to filter. */
-const people = () => a.from('contacts').select('name').not('name', 'is', null).order('name');
+/** The contacts made above, to filter: the customer who wrote has a number. */
+const people = () => a.from('contacts').select('name').is('phone_number', null).order('name');
 
 describe('reading', () => {
   test('every filter of the client means what it means with Supabase', async () => {
@@ -114,20 +115,18 @@ describe('reading', () => {
 
   test('order, limit and range', async () => {
     const by = (options) => a.from('contacts').select('name').order('email', options).order('name', { ascending: false });
-    assert.equal(names(await ok(by({ nullsFirst: false }).not('name', 'is', null))), 'Amal Camal Basma');
-    assert.equal(names(await ok(by({ nullsFirst: true }).not('name', 'is', null))), 'Camal Basma Amal');
+    assert.equal(names(await ok(by({ nullsFirst: false }).is('phone_number', null))), 'Amal Camal Basma');
+    assert.equal(names(await ok(by({ nullsFirst: true }).is('phone_number', null))), 'Camal Basma Amal');
     assert.equal(names(await ok(people().limit(2))), 'Amal Basma');
     assert.equal(names(await ok(people().range(1, 2))), 'Basma Camal');
   });
 
   test('count and head', async () => {
     for (const count of ['exact', 'planned', 'estimated']) {
-      const answer = await a.from('contacts').select('*', { count, head: true }).not('name', 'is', null);
+      const answer = await a.from('contacts').select('*', { count, head: true }).is('phone_number', null);
       assert.deepEqual([answer.status, answer.count, answer.data], [200, 3, null], count);
     }
-    const page = await people().select('name', { count: 'exact' }).limit(1);
-    assert.equal(page.error, null);
-    const part = await a.from('contacts').select('name', { count: 'exact' }).not('name', 'is', null).order('name').range(0, 1);
+    const part = await a.from('contacts').select('name', { count: 'exact' }).is('phone_number', null).order('name').range(0, 1);
     assert.deepEqual([part.status, part.count, names(part.data)], [206, 3, 'Amal Basma']);
     await refused(a.from('contacts').select('*', { count: 'exact' }).range(50, 60), 416, 'PGRST103');
   });
@@ -233,7 +232,7 @@ describe("the documents' tables", () => {
   });
 
   test('S3: conversations and messages', async () => {
-    const rows = await ok(a.from('conversations').select('*, messages(*)').eq('messages.message_type', 'text'));
+    const rows = await ok(a.from('conversations').select('*, messages(*)').eq('phone_number', `+${customers.a}`).eq('messages.message_type', 'text'));
     assert.equal(rows[0].messages[0].body, said.a);
     const updated = await ok(a.from('conversations').update({ unread_count: 0, notes: 'called back' }).eq('id', rows[0].id).select().single());
     assert.deepEqual([updated.unread_count, updated.notes], [0, 'called back']);
@@ -283,7 +282,7 @@ describe("the documents' tables", () => {
   });
 
   test('S0.1: a scheduled message is made, changed and cancelled', async () => {
-    const [{ id }] = await ok(a.from('whatsapp_conversations').select('id'));
+    const { id } = await ok(a.from('whatsapp_conversations').select('id').eq('phone_number', `+${customers.a}`).single());
     const row = { conversation_id: id, message_content: 'See you tomorrow', scheduled_at: '2099-01-01T09:00:00Z' };
     const made = await ok(a.from('whatsapp_scheduled_messages').insert(row).select('*, whatsapp_conversations(phone_number)').single());
     assert.equal(made.status, 'scheduled');
@@ -411,7 +410,7 @@ describe('functions', () => {
 
 describe('keys and tokens', () => {
   test('the anon key, a publishable key and no key read nothing and are told to sign in', async () => {
-    const opaque = createClient(world.server.base, 'sb_publishable_made-up', { auth: { persistSession: false } });
+    const opaque = withKey('sb_publishable_made-up');
     for (const client of [anon, opaque]) {
       await refused(client.from('conversations').select(), 401, '42501');
       await refused(client.from('contacts').insert({ name: 'x' }), 401, '42501');
@@ -421,8 +420,7 @@ describe('keys and tokens', () => {
   test('the service-role key sees every tenant, or the one it names', async () => {
     const all = await ok(service.from('whatsapp_conversations').select('org_id'));
     assert.equal(new Set(all.map(({ org_id }) => org_id)).size, 2);
-    const named = createClient(world.server.base, world.server.serviceRoleKey, {
-      auth: { persistSession: false },
+    const named = withKey(world.server.serviceRoleKey, {
       global: { headers: { 'X-Org-Id': world.b.orgId } },
     });
     const rows = await ok(named.from('whatsapp_conversations').select('org_id, whatsapp_messages(content)'));
@@ -433,10 +431,10 @@ describe('keys and tokens', () => {
   });
 
   test('a token given by accessToken is used, and a bad one is refused as such', async () => {
-    const client = (token) => createClient(world.server.base, world.server.anonKey, { accessToken: async () => token });
+    const client = (token) => withKey(world.server.anonKey, { accessToken: async () => token });
     assert.equal((await ok(client(world.a.token).from('conversations').select('id'))).length > 0, true);
     await refused(client(`${world.a.token.slice(0, -6)}AAAAAA`).from('conversations').select(), 401, 'PGRST301');
-    const other = createClient(world.server.base, world.server.anonKey, {
+    const other = withKey(world.server.anonKey, {
       accessToken: async () => world.b.token,
       global: { headers: { 'X-Org-Id': world.a.orgId } },
     });
