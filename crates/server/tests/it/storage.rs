@@ -243,7 +243,9 @@ async fn a_viewer_reads_and_nobody_in_particular_does_nothing() {
     let a = app.org("a").await;
     text(&app, a.owner(), "x.txt", "x").await;
     let viewer = &a.people.viewer_token;
-    app.get(viewer, &format!("{BUCKET}/x.txt")).await;
+    app.get(viewer, &format!("{BUCKET}/x.txt"))
+        .await
+        .expect(200);
     let body =
         json!({ "bucketId": "whatsapp-media", "sourceKey": "x.txt", "destinationKey": "y.txt" });
     let remove = json!({ "prefixes": ["x.txt"] });

@@ -53,8 +53,7 @@ impl FromRequestParts<AppState> for InBucket {
     type Rejection = StorageError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, StorageError> {
-        let bucket = parameter(parts, state, "bucket").await;
-        if bucket.as_deref() != Some(BUCKET) {
+        if parameter(parts, state, "bucket").await? != BUCKET {
             return Err(StorageError::no_such_bucket());
         }
         Ok(Self)
@@ -66,9 +65,7 @@ impl FromRequestParts<AppState> for Object {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, StorageError> {
         InBucket::from_request_parts(parts, state).await?;
-        let path = parameter(parts, state, "path")
-            .await
-            .ok_or_else(|| StorageError::invalid_key(""))?;
+        let path = parameter(parts, state, "path").await?;
         named(&path).map(Self)
     }
 }
@@ -78,16 +75,21 @@ pub fn named(text: &str) -> Result<ObjectName, StorageError> {
     ObjectName::parse(text.trim_start_matches('/')).map_err(|_| StorageError::invalid_key(text))
 }
 
-/// A percent-decoded parameter of the path; `None` if that is not UTF-8.
-async fn parameter(parts: &mut Parts, state: &AppState, name: &str) -> Option<String> {
-    // Refuses what is not UTF-8.
-    let parameters = RawPathParams::from_request_parts(parts, state).await.ok()?;
-    let value = parameters
-        .iter()
-        .find(|(key, _)| *key == name)?
-        .1
-        .to_owned();
-    Some(value)
+/// A percent-decoded parameter of the path; none of them is there if one is not UTF-8.
+async fn parameter(
+    parts: &mut Parts,
+    state: &AppState,
+    name: &str,
+) -> Result<String, StorageError> {
+    let unreadable = || StorageError::invalid_key("");
+    let parameters = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| unreadable())?;
+    let mut parameters = parameters.iter();
+    let (_, value) = parameters
+        .find(|(key, _)| *key == name)
+        .ok_or_else(unreadable)?;
+    Ok(value.to_owned())
 }
 
 impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
