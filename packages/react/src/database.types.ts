@@ -191,7 +191,7 @@ export type Database = {
           next_run_at?: string | null
           notification_type?: "whatsapp" | "email" | "sms"
           operation?: "insert" | "update" | null
-          org_id: string
+          org_id?: string
           priority?: number
           repeat?: "once" | "day" | "tick"
           source_schema?: string
@@ -274,11 +274,11 @@ export type Database = {
           created_by?: string | null
           duplicates?: number
           finished_at?: string | null
-          id: string
+          id?: string
           invalid?: number
           message?: string | null
           name: string
-          org_id: string
+          org_id?: string
           paused_reason?: string | null
           priority?: number
           scheduled_for?: string | null
@@ -349,7 +349,7 @@ export type Database = {
           job_id: string
           message_id?: string | null
           name?: string | null
-          org_id: string
+          org_id?: string
           position: number
           state?: "pending" | "queued" | "skipped"
           tries?: number
@@ -590,8 +590,8 @@ export type Database = {
           category?: string
           channel_id?: string | null
           contact_id: string
-          id: string
-          org_id: string
+          id?: string
+          org_id?: string
           source: string
           state: "opted_in" | "opted_out"
         }
@@ -634,7 +634,7 @@ export type Database = {
           contact_id: string
           created_at?: string
           kind: "phone" | "bsuid" | "jid" | "lid" | "email"
-          org_id: string
+          org_id?: string
           value: string
         }
         Update: {
@@ -672,9 +672,9 @@ export type Database = {
           avatar_url?: string | null
           created_at?: string
           email?: string | null
-          id: string
+          id?: string
           name?: string | null
-          org_id: string
+          org_id?: string
           phone_number?: string | null
           timezone?: string | null
           updated_at?: string
@@ -731,14 +731,14 @@ export type Database = {
           created_at?: string
           customer_name?: string | null
           group_id?: string | null
-          id: string
+          id?: string
           last_direction?: string | null
           last_inbound_at?: string | null
           last_message?: string | null
           last_message_at?: string | null
           metadata?: Json
           notes?: string | null
-          org_id: string
+          org_id?: string
           patient_id?: string | null
           phone_number?: string | null
           status?: "active" | "archived" | "blocked"
@@ -844,6 +844,62 @@ export type Database = {
         Relationships: [
           {
             foreignKeyName: "idempotency_keys_org_id_fkey"
+            columns: ["org_id"]
+            isOneToOne: false
+            referencedRelation: "organizations"
+            referencedColumns: ["id"]
+          },
+        ]
+      }
+      invitations: {
+        Row: {
+          accepted_at: string | null
+          accepted_by: string | null
+          channel_ids: string[]
+          created_at: string
+          email: string
+          expires_at: string
+          full_name: string | null
+          id: string
+          invited_by: string | null
+          mailed_at: string | null
+          org_id: string
+          role: "owner" | "admin" | "agent" | "viewer"
+          updated_at: string
+        }
+        Insert: {
+          accepted_at?: string | null
+          accepted_by?: string | null
+          channel_ids?: string[]
+          created_at?: string
+          email: string
+          expires_at: string
+          full_name?: string | null
+          id?: string
+          invited_by?: string | null
+          mailed_at?: string | null
+          org_id: string
+          role: "owner" | "admin" | "agent" | "viewer"
+          updated_at?: string
+        }
+        Update: {
+          accepted_at?: string | null
+          accepted_by?: string | null
+          channel_ids?: string[]
+          created_at?: string
+          email?: string
+          expires_at?: string
+          full_name?: string | null
+          id?: string
+          invited_by?: string | null
+          mailed_at?: string | null
+          org_id?: string
+          role?: "owner" | "admin" | "agent" | "viewer"
+          updated_at?: string
+        }
+        Relationships: [
+          {
+            foreignKeyName: "invitations_org_id_fkey"
             columns: ["org_id"]
             isOneToOne: false
             referencedRelation: "organizations"
@@ -1022,8 +1078,8 @@ export type Database = {
           at: string
           channel_id: string
           emoji: string
-          id: string
-          org_id: string
+          id?: string
+          org_id?: string
           target_provider_message_id: string
         }
         Update: {
@@ -1104,12 +1160,12 @@ export type Database = {
           error_code?: string | null
           error_message?: string | null
           failed_at?: string | null
-          id: string
+          id?: string
           media?: Json | null
           message_type: string
           metadata?: Json
           notification_id?: string | null
-          org_id: string
+          org_id?: string
           pricing?: Json | null
           provider_message_id?: string | null
           quoted_message_id?: string | null
@@ -1208,7 +1264,7 @@ export type Database = {
           max_attempts?: number
           message_data?: Json
           notification_type?: "whatsapp" | "email" | "sms"
-          org_id: string
+          org_id?: string
           priority?: number
           recipient_email?: string | null
           recipient_id?: string | null
@@ -1280,7 +1336,7 @@ export type Database = {
           kind: string
           level?: "info" | "warning" | "error"
           message_id?: string | null
-          org_id: string
+          org_id?: string
           read_at?: string | null
           title: string
           user_id?: string | null
@@ -1621,7 +1677,7 @@ export type Database = {
           late_limit?: string
           max_runs?: number | null
           message_id?: string | null
-          org_id: string
+          org_id?: string
           priority?: number
           recipient_name?: string | null
           recurrence?: string | null
@@ -1712,6 +1768,62 @@ export type Database = {
         Relationships: [
           {
             foreignKeyName: "settings_org_id_fkey"
+            columns: ["org_id"]
+            isOneToOne: false
+            referencedRelation: "organizations"
+            referencedColumns: ["id"]
+          },
+        ]
+      }
+      storage_objects: {
+        Row: {
+          bucket: string
+          cache_control: string
+          created_at: string
+          etag: string
+          id: string
+          mime_type: string
+          name: string
+          org_id: string
+          owner_id: string | null
+          size_bytes: number
+          updated_at: string
+          user_metadata: Json | null
+          version: string
+        }
+        Insert: {
+          bucket?: string
+          cache_control?: string
+          created_at?: string
+          etag: string
+          id?: string
+          mime_type: string
+          name: string
+          org_id: string
+          owner_id?: string | null
+          size_bytes: number
+          updated_at?: string
+          user_metadata?: Json | null
+          version: string
+        }
+        Update: {
+          bucket?: string
+          cache_control?: string
+          created_at?: string
+          etag?: string
+          id?: string
+          mime_type?: string
+          name?: string
+          org_id?: string
+          owner_id?: string | null
+          size_bytes?: number
+          updated_at?: string
+          user_metadata?: Json | null
+          version?: string
+        }
+        Relationships: [
+          {
+            foreignKeyName: "storage_objects_org_id_fkey"
             columns: ["org_id"]
             isOneToOne: false
             referencedRelation: "organizations"
@@ -1837,7 +1949,7 @@ export type Database = {
           description?: string | null
           email_html?: string | null
           email_subject?: string | null
-          id: string
+          id?: string
           is_active?: boolean
           is_system?: never
           last_used_at?: string | null
@@ -1845,7 +1957,7 @@ export type Database = {
           media_url?: string | null
           message_template: string
           name: string
-          org_id: string
+          org_id?: string
           twilio_content_sid?: string | null
           twilio_variables?: Json | null
           updated_at?: string
@@ -1927,7 +2039,7 @@ export type Database = {
           last_connected_at?: string | null
           last_disconnected_at?: string | null
           linked_at?: string | null
-          org_id: string
+          org_id?: string
           pair_with_phone?: string | null
           pairing_code?: string | null
           passkey_code?: string | null
