@@ -413,12 +413,6 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         .with_mailer(mailer)
         .with_site(site);
     let catalog = tail::read_catalog(&db).await?;
-    let hub = Arc::new(Hub::new(
-        Arc::new(SocketAuthorizer(auth.clone())),
-        catalog,
-        Limits::default(),
-    ));
-    auth.tell(&hub);
     let nodes = Arc::new(NodeLink::default());
     let authorizer = Arc::new(SocketAuthorizer::new(auth.clone()));
     let hub = Arc::new(
@@ -426,6 +420,7 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
             .with_history(Arc::new(LoggedHistory(db.clone())))
             .with_peers(nodes.clone()),
     );
+    auth.tell(&hub);
     let signals = Signals::default();
     let (tail_job, tail) = Tail::new(auth.clone(), hub.clone(), registry.clone());
     let state = AppState {
