@@ -76,6 +76,9 @@ fuzz_target!(|data: &[u8]| {
         plans.push(plan::update(&schema, "t", &query, &payload, &request));
     }
     for statement in plans.into_iter().flatten().filter_map(|plan| plan.statement) {
+        // Postgres takes NUL neither in a statement nor in a text.
+        assert!(!statement.sql.contains('\0'), "{:?}", statement.sql);
+        assert!(!statement.binds.iter().any(|bind| bind.contains('\0')));
         // Names are in quotes, values are binds: an odd quote would mean that one of them got out.
         assert_eq!(statement.sql.matches('"').count() % 2, 0, "{}", statement.sql);
     }

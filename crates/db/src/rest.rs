@@ -37,6 +37,16 @@ const INTERNAL: &[&str] = &[
     "whatsapp_session_leases",
 ];
 
+/// Tables that tenants may read and the server alone writes, in its callers' names or its own: what a role may do to them
+/// in SQL is for the server's use. A row made up here would be a delivery that never was, or a file without bytes.
+const READ_ONLY: &[&str] = &[
+    "automation_deliveries",
+    "automation_runs",
+    "invitations",
+    "message_events",
+    "storage_objects",
+];
+
 /// Which columns of a table a view shows, among those that keys are made of: (view, table, [(view's, table's)]). The views
 /// are made by functions, so Postgres cannot tell.
 type Shown = (
@@ -254,6 +264,13 @@ struct KeyRow {
     columns: Vec<String>,
 }
 
+/// A view that Postgres itself carries writes through, and its table.
+#[derive(FromRow)]
+struct PlainViewRow {
+    relation: String,
+    of_table: String,
+}
+
 #[derive(FromRow)]
 struct ForeignKeyRow {
     name: String,
@@ -311,6 +328,21 @@ pub async fn find_schema(tx: &mut SystemTx) -> Result<Schema> {
              AND i.indexprs IS NULL AND k.place <= i.indnkeyatts
          GROUP BY c.relname, i.indexrelid, i.indisprimary
          ORDER BY c.relname, i.indexrelid",
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let plain_views: Vec<PlainViewRow> = sqlx::query_as(
+        "SELECT v.relname::text AS relation, min(t.relname::text) AS of_table
+         FROM pg_class v
+         JOIN pg_rewrite r ON r.ev_class = v.oid AND r.rulename = '_RETURN'
+         JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+             AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> v.oid
+         JOIN pg_class t ON t.oid = d.refobjid
+         WHERE v.relnamespace = 'public'::regnamespace AND v.relkind = 'v' AND (pg_relation_is_updatable(v.oid, false) & 8) = 8
+             AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = v.oid AND NOT g.tgisinternal)
+         GROUP BY v.oid, v.relname
+         HAVING count(DISTINCT t.oid) = 1 AND bool_and(t.relkind IN ('r', 'p') AND t.relnamespace = 'public'::regnamespace)
+         ORDER BY v.relname",
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -375,6 +407,13 @@ pub async fn find_schema(tx: &mut SystemTx) -> Result<Schema> {
             relation.unique_keys.push(key.columns);
         }
     }
+    for view in plain_views {
+        if let Some(table) = relations.get(&view.of_table).cloned()
+            && let Some(relation) = relations.get_mut(&view.relation)
+        {
+            show_keys(relation, table);
+        }
+    }
     Ok(Schema {
         foreign_keys: references(&relations, foreign_keys),
         functions: functions.into_iter().map(function).collect(),
@@ -388,6 +427,7 @@ fn relations(columns: Vec<ColumnRow>) -> BTreeMap<String, Relation> {
         let relation = relations
             .entry(column.relation.clone())
             .or_insert_with(|| Relation {
+                read_only: READ_ONLY.contains(&column.relation.as_str()),
                 name: column.relation,
                 kind: if column.is_view {
                     RelationKind::View
@@ -404,6 +444,24 @@ fn relations(columns: Vec<ColumnRow>) -> BTreeMap<String, Relation> {
         });
     }
     relations
+}
+
+/// Gives a plain view the keys and defaults of its table, where it shows the columns under their names.
+fn show_keys(view: &mut Relation, table: Relation) {
+    let is_shown = |key: &Vec<String>| key.iter().all(|column| view.column(column).is_some());
+    let unique_keys: Vec<_> = table.unique_keys.into_iter().filter(is_shown).collect();
+    if is_shown(&table.primary_key) {
+        view.primary_key = table.primary_key;
+    }
+    view.unique_keys = unique_keys;
+    for column in &mut view.columns {
+        if column.default.is_none() {
+            let mut columns = table.columns.iter();
+            column.default = columns
+                .find(|of_table| of_table.name == column.name)
+                .and_then(|of_table| of_table.default.clone());
+        }
+    }
 }
 
 /// The foreign keys, the same between the views that show their tables, and the references that are none.

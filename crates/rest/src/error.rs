@@ -96,6 +96,22 @@ impl RestError {
         )
     }
 
+    /// A table that the server alone writes.
+    pub(crate) fn read_only(table: &str) -> Self {
+        Self::new(403, "42501", format!("permission denied for table {table}"))
+            .details("Only the server writes it")
+    }
+
+    /// More rows than [`crate::limits::LISTS`] allows.
+    pub(crate) fn too_broad() -> Self {
+        Self::new(
+            400,
+            "PGRST100",
+            "The request has too many lists inside each other",
+        )
+        .hint("Set a limit on the relations")
+    }
+
     pub(crate) fn bad_body(message: &str) -> Self {
         Self::new(400, "PGRST102", message)
     }
@@ -247,6 +263,8 @@ mod tests {
     fn a_state_of_the_database_has_postgrests_status() {
         for (state, message, signed_in, expected) in [
             ("22P02", "", true, 400),
+            ("22P05", "", true, 400),
+            ("22021", "", true, 400),
             ("23502", "", true, 400),
             ("23514", "", true, 400),
             ("23503", "", true, 409),

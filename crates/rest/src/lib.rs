@@ -45,6 +45,8 @@ pub mod limits {
     pub const ORDER: usize = 32;
     /// Rows of one request's body.
     pub const ROWS: usize = 10_000;
+    /// Lists inside each other with pages of the server's size; with smaller pages there may be more.
+    pub const LISTS: u32 = 3;
     /// Bytes of an answer.
-    pub const ANSWER: usize = 64 << 20;
+    pub const ANSWER: usize = 16 << 20;
 }

@@ -34,7 +34,9 @@ pub struct Relation {
     pub name: String,
     pub kind: RelationKind,
     pub columns: Vec<Column>,
-    /// Empty for a view.
+    /// Nobody writes it here, whatever the caller's rights are.
+    pub read_only: bool,
+    /// Empty for a view, unless Postgres carries writes to it through to its table.
     pub primary_key: Vec<String>,
     /// Unique keys, the primary key among them. Partial ones and those over expressions do not count.
     pub unique_keys: Vec<Vec<String>>,

@@ -46,11 +46,7 @@ pub fn call(
         }
     };
     let function = choose(&candidates, name, &given)?;
-    let mut planner = Planner {
-        schema,
-        binds: Binds::default(),
-        max_rows: request.max_rows,
-    };
+    let mut planner = Planner::new(schema, Binds::default(), request, &query.root);
     let invoked = invocation(&mut planner.binds, function, &given, arguments);
     // A single row or value answers as itself.
     let as_itself = |media: MediaType| match media {
@@ -94,8 +90,14 @@ pub fn call(
                 },
             };
             let parts = planner.level(&rows, "t0", &query.root, star_of(&request))?;
-            let from = format!("{} AS t0", invoked.from);
-            let sql = select(&mut planner, &parts, &query, &request, "", &from, None);
+            let mut from = format!("{} AS t0", invoked.from);
+            let mut with = String::new();
+            if request.preferences.count.is_some() {
+                // Page and total are of one call.
+                with = format!("called AS MATERIALIZED (SELECT t0.* FROM {from})");
+                from = "called AS t0".to_owned();
+            }
+            let sql = select(&mut planner, &parts, &query, &request, &with, &from, None);
             (Verb::Read, sql)
         }
     };

@@ -3,9 +3,9 @@
 use super::condition::{Scope, join};
 use super::level::{Output, Planner, Star};
 use super::sql::{public, quote};
-use crate::RestError;
 use crate::query::{Embed, Field};
 use crate::schema::Relation;
+use crate::{RestError, limits};
 
 /// A joined relation.
 pub(super) struct Embedded {
@@ -54,7 +54,16 @@ pub(super) fn embed(
     } else {
         Star::AsIs
     };
+    let around = planner.breadth;
+    if !relationship.to_one() {
+        let limit = wanted.level.limit.unwrap_or(planner.max_rows);
+        planner.breadth = around.saturating_mul(limit.min(planner.max_rows).max(1));
+    }
     let parts = planner.level(relation, &child, &wanted.level, star)?;
+    if !parts.counts && planner.breadth > planner.max_rows.saturating_pow(limits::LISTS) {
+        return Err(RestError::too_broad());
+    }
+    planner.breadth = around;
     let table = public(&relation.name);
     let belongs = join(&relationship, parent_alias, &child);
     let rows = format!(

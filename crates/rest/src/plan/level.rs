@@ -1,5 +1,6 @@
 //! One relation of a request: what is selected of it, joined to it, asked of it.
 
+use super::Request;
 use super::condition::{Scope, order_term};
 use super::embed::{Embedded, embed};
 use super::sql::{Binds, cast_type, quote};
@@ -12,6 +13,8 @@ pub(super) struct Planner<'a> {
     pub schema: &'a Schema,
     pub binds: Binds,
     pub max_rows: u64,
+    /// Rows there may be of the relation in hand, over all the rows around it.
+    pub breadth: u64,
 }
 
 /// A selected expression.
@@ -59,7 +62,18 @@ pub(super) enum Star {
     Expanded,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    /// For a statement whose outermost rows are those of `root`.
+    pub fn new(schema: &'a Schema, binds: Binds, request: &Request, root: &Level) -> Self {
+        let max_rows = request.max_rows;
+        Self {
+            schema,
+            binds,
+            max_rows,
+            breadth: root.limit.unwrap_or(max_rows).min(max_rows),
+        }
+    }
+
     /// Plans `level` over rows of `relation` called `alias`.
     pub fn level(
         &mut self,

@@ -17,11 +17,7 @@ pub fn read(
     request: &Request,
 ) -> Result<Plan, RestError> {
     let relation = schema.relation(table)?;
-    let mut planner = Planner {
-        schema,
-        binds: Binds::default(),
-        max_rows: request.max_rows,
-    };
+    let mut planner = Planner::new(schema, Binds::default(), request, &query.root);
     let star = star_of(request);
     let parts = planner.level(relation, "t0", &query.root, star)?;
     let from = format!("{} AS t0", public(table));

@@ -23,6 +23,7 @@ fn relation(name: &str, kind: RelationKind, columns: &[(&str, &str)]) -> Relatio
         name: name.to_owned(),
         kind,
         columns,
+        read_only: false,
         primary_key: if is_table { key.clone() } else { Vec::new() },
         unique_keys: if is_table { vec![key] } else { Vec::new() },
     }
@@ -365,6 +366,64 @@ fn a_total_counts_only_what_decides() {
 }
 
 #[test]
+fn lists_inside_each_other_are_few_or_short() {
+    // A contact has conversations, these have messages, and those were seen by people.
+    let mut schema = schema();
+    schema
+        .foreign_keys
+        .push(key("seen", "profiles", "id", "messages", false));
+    let of_contacts = |text: &str| {
+        let query = Query::parse(text).unwrap();
+        read(&schema, "contacts", &query, &request("")).map(drop)
+    };
+    assert!(of_contacts("select=conversations(messages(id))").is_ok());
+    let three = "select=conversations(messages(profiles(id)))";
+    assert_eq!(of_contacts(three).unwrap_err().code, "PGRST100");
+    for limited in [
+        format!("{three}&limit=1"),
+        format!("{three}&conversations.messages.limit=1"),
+        "select=conversations(messages(profiles(count)))".to_owned(),
+    ] {
+        assert!(of_contacts(&limited).is_ok(), "{limited}");
+    }
+}
+
+#[test]
+fn a_query_with_nul_is_refused() {
+    for query in [
+        "select=%22a%00b%22:id",
+        "body=eq.%00",
+        "b%00dy=eq.1",
+        "columns=%00",
+    ] {
+        let error = planned("messages", query).unwrap_err();
+        assert_eq!(
+            (error.status, error.code.as_str()),
+            (400, "PGRST100"),
+            "{query}"
+        );
+    }
+}
+
+#[test]
+fn a_table_of_the_servers_is_read_and_not_written() {
+    let mut schema = schema();
+    schema.relations.get_mut("messages").unwrap().read_only = true;
+    let query = Query::parse("id=eq.1").unwrap();
+    let body = Payload::parse(r#"{"body":"x"}"#).unwrap();
+    let request = request("");
+    assert!(read(&schema, "messages", &query, &request).is_ok());
+    for planned in [
+        insert(&schema, "messages", &query, &body, &request),
+        update(&schema, "messages", &query, &body, &request),
+        delete(&schema, "messages", &query, &request),
+    ] {
+        let error = planned.unwrap_err();
+        assert_eq!((error.status, error.code.as_str()), (403, "42501"));
+    }
+}
+
+#[test]
 fn what_the_schema_does_not_know_is_refused_in_postgrests_words() {
     let refused = |table: &str, query: &str| planned(table, query).unwrap_err();
     for (table, query, status, code) in [
@@ -439,7 +498,11 @@ fn an_insert_takes_its_rows_from_one_bind() {
     );
     let text = sql(inserted("", r#"{"body":"x","id":null}"#, "missing=default").unwrap());
     assert!(
-        text.contains("jsonb_build_object(E'id', wasel.uuid7()) || e AS v"),
+        text.contains(
+            "(SELECT r.\"body\", CASE WHEN d.v ? E'id' THEN r.\"id\" ELSE (wasel.uuid7())::uuid END AS \"id\" FROM"
+        ) || text.contains(
+            "CASE WHEN d.v ? E'id' THEN r.\"id\" ELSE (wasel.uuid7())::uuid END AS \"id\", r.\"body\" FROM"
+        ),
         "{text}"
     );
     let text = sql(inserted(
@@ -548,6 +611,21 @@ fn a_function_is_chosen_by_its_arguments() {
         text.contains(
             "FROM \"public\".\"newest\"() AS t0 WHERE (t0.\"retry_count\" > $1::integer)"
         ),
+        "{text}"
+    );
+    let counted = call(
+        &schema(),
+        "newest",
+        "retry_count=gt.1",
+        Some(&Payload::arguments("{}").unwrap()),
+        &request("count=exact"),
+    );
+    let text = sql(counted.unwrap());
+    assert_eq!(text.matches("\"newest\"()").count(), 1, "{text}");
+    assert!(
+        text.starts_with(
+            "WITH called AS MATERIALIZED (SELECT t0.* FROM \"public\".\"newest\"() AS t0) "
+        ) && text.contains("(SELECT count(*) FROM called AS t0 WHERE (t0.\"retry_count\" > "),
         "{text}"
     );
     for (name, body, status, code) in [

@@ -20,7 +20,7 @@ pub fn insert(
     payload: &Payload,
     request: &Request,
 ) -> Result<Plan, RestError> {
-    let relation = schema.relation(table)?;
+    let relation = writable(schema, table)?;
     let columns = body_columns(relation, query, payload)?;
     let target = conflict_target(relation, query, request)?;
     let is_upsert = request.preferences.resolution.is_some();
@@ -81,7 +81,7 @@ pub fn update(
     payload: &Payload,
     request: &Request,
 ) -> Result<Plan, RestError> {
-    let relation = schema.relation(table)?;
+    let relation = writable(schema, table)?;
     let columns = body_columns(relation, query, payload)?;
     if payload.rows != 1 {
         return Err(RestError::bad_body("A change is one object"));
@@ -122,7 +122,7 @@ pub fn delete(
     query: &Query,
     request: &Request,
 ) -> Result<Plan, RestError> {
-    let relation = schema.relation(table)?;
+    let relation = writable(schema, table)?;
     let mut binds = Binds::default();
     let conditions = conditions(relation, query, "DELETE", &mut binds)?;
     let statement = format!("DELETE FROM {} AS t0 WHERE {conditions}", public(table));
@@ -136,6 +136,14 @@ pub fn delete(
         &statement,
         false,
     )
+}
+
+fn writable<'a>(schema: &'a Schema, table: &str) -> Result<&'a Relation, RestError> {
+    let relation = schema.relation(table)?;
+    if relation.read_only {
+        return Err(RestError::read_only(table));
+    }
+    Ok(relation)
 }
 
 /// Without a filter the whole table would be meant: refused in the words of Supabase's `safeupdate`.
@@ -221,17 +229,27 @@ fn rows(relation: &Relation, columns: &[&str], json: &str, request: &Request) ->
     if !request.preferences.missing_default {
         return format!("json_populate_recordset(NULL::{table}, {json}::json) AS p");
     }
-    let defaults: Vec<_> = relation
+    let values: Vec<_> = relation
         .columns
         .iter()
         .filter(|column| columns.contains(&column.name.as_str()))
-        .filter_map(|column| Some((&column.name, column.default.as_ref()?)))
-        .map(|(name, default)| format!("{}, {default}", literal(name)))
+        .map(|column| {
+            let name = quote(&column.name);
+            match &column.default {
+                // Not put into the record: there a default of JSON's null would become SQL's.
+                Some(default) => format!(
+                    "CASE WHEN d.v ? {} THEN r.{name} ELSE ({default})::{} END AS {name}",
+                    literal(&column.name),
+                    column.sql_type
+                ),
+                None => format!("r.{name}"),
+            }
+        })
         .collect();
     format!(
-        "(SELECT jsonb_build_object({}) || e AS v FROM jsonb_array_elements({json}::jsonb) AS e) AS d, \
-         LATERAL jsonb_populate_record(NULL::{table}, d.v) AS p",
-        defaults.join(", ")
+        "(SELECT {} FROM jsonb_array_elements({json}::jsonb) AS d(v), \
+         LATERAL jsonb_populate_record(NULL::{table}, d.v) AS r) AS p",
+        values.join(", ")
     )
 }
 
@@ -265,11 +283,7 @@ fn finish(
     } else {
         ("", "NULL::int8")
     };
-    let mut planner = Planner {
-        schema,
-        binds,
-        max_rows: request.max_rows,
-    };
+    let mut planner = Planner::new(schema, binds, request, &query.root);
     let sql = if request.preferences.returning == Some(Returning::Representation) {
         let with = format!("w AS ({statement} RETURNING t0.*{marker})");
         // The filters chose the rows already.

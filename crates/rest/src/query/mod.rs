@@ -91,9 +91,21 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>, RestError> {
     if text.len() > limits::QUERY {
         return Err(RestError::too_much("characters", limits::QUERY));
     }
-    Ok(form_urlencoded::parse(text.as_bytes())
+    let pairs: Vec<(String, String)> = form_urlencoded::parse(text.as_bytes())
         .into_owned()
-        .collect())
+        .collect();
+    // Postgres has it neither in a text nor in a statement.
+    if pairs
+        .iter()
+        .any(|(name, value)| name.contains('\0') || value.contains('\0'))
+    {
+        return Err(RestError::new(
+            400,
+            "PGRST100",
+            "The query string has a NUL character",
+        ));
+    }
+    Ok(pairs)
 }
 
 impl Level {
