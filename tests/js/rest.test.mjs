@@ -342,6 +342,24 @@ describe('writing', () => {
     await refused(b.from('contacts').upsert({ org_id: world.a.orgId, id, name: 'Forged' }), 403, '42501');
   });
 
+  test('settings are kept by their key', async () => {
+    const table = () => a.from('whatsapp_settings');
+    const { id } = await ok(table().upsert({ key: 'js.hours', value: { from: 8 } }, { onConflict: 'key' }).select('id').single());
+    const again = await ok(table().upsert({ key: 'js.hours', value: { from: 9 } }, { onConflict: 'key' }).select('id, value').single());
+    assert.deepEqual(again, { id, value: { from: 9 } });
+    const byId = await ok(table().upsert({ id, key: 'js.hours', value: { from: 10 } }).select('value').single());
+    assert.deepEqual(byId, { value: { from: 10 } });
+    const ignored = await ok(table().upsert({ key: 'js.hours', value: 0 }, { onConflict: 'key', ignoreDuplicates: true }).select());
+    assert.deepEqual(ignored, []);
+    // The primary key is what an upsert goes by: without it the row is new, and its key taken.
+    await refused(table().upsert({ key: 'js.hours', value: 0 }), 409, '23505');
+    const defaults = await ok(
+      a.from('settings').insert([{ key: 'js.a' }, { key: 'js.b', value: 1 }], { defaultToNull: false }).select('value'),
+    );
+    assert.deepEqual(defaults, [{ value: null }, { value: 1 }]);
+    assert.deepEqual(await ok(b.from('whatsapp_settings').select('key').like('key', 'js.%')), []);
+  });
+
   test('update and delete change what the filters leave, and nothing without a filter', async () => {
     await ok(a.from('contacts').insert([{ name: 'Gone 1' }, { name: 'Gone 2' }]));
     const silent = await a.from('contacts').update({ email: 'gone@x.example' }, { count: 'exact' }).like('name', 'Gone%');

@@ -26,6 +26,7 @@ use crate::http;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
 use crate::http::realtime::SocketAuthorizer;
+use crate::http::rest_v1::Places;
 use crate::jobs::check_messages::CheckMessages;
 use crate::jobs::feed_bulk_jobs::FeedBulkJobs;
 use crate::jobs::fetch_media::FetchMedia;
@@ -437,6 +438,7 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         ),
         limiter: ApiLimiter::new(config.limits.api_requests, config.limits.api_window),
         rest: Arc::default(),
+        rest_places: Arc::new(Places::of_pool(config.database.tenant_connections.get())),
         ingest: Ingest::start(
             &db,
             config.database.ingest_connections.get() as usize,

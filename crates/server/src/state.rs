@@ -16,7 +16,7 @@ use crate::auth::AuthContext;
 use crate::http::limits::ApiLimiter;
 use crate::http::page::DemoAccess;
 use crate::http::realtime_broadcast::BroadcastLimiter;
-use crate::http::rest_v1::SchemaCache;
+use crate::http::rest_v1::{Places, SchemaCache};
 use crate::linked_phones::Phones;
 use crate::nodes::NodeLink;
 use crate::registry::Registry;
@@ -45,6 +45,7 @@ pub struct AppState {
     pub limiter: ApiLimiter,
     /// What `/rest/v1` knows of the database.
     pub rest: Arc<SchemaCache>,
+    pub rest_places: Arc<Places>,
     pub broadcasts: Arc<BroadcastLimiter>,
     pub nodes: Arc<NodeLink>,
     pub signals: Signals,

@@ -5,6 +5,7 @@
 
 mod caller;
 mod exchange;
+mod places;
 mod schema;
 
 use axum::Json;
@@ -22,6 +23,7 @@ use wasel_rest::{Payload, Plan, Query, RestError, RowRange, Schema, describe, pl
 
 use self::caller::Who;
 use self::exchange::{Refused, exchange, request_of};
+pub use self::places::Places;
 pub use self::schema::SchemaCache;
 use crate::state::AppState;
 

@@ -972,3 +972,188 @@ async fn a_queue_row_posted_here_is_sent() {
     app.wait_count("SELECT count(*) FROM messages WHERE body = 'from the table' AND status IN ('sent', 'delivered')", 1)
         .await;
 }
+
+#[tokio::test]
+async fn a_tenant_whose_requests_take_long_stops_no_other() {
+    let app = TestApp::start().await;
+    let (a, b) = (app.org("a").await, app.org("b").await);
+    owner_sql(
+        &app,
+        "CREATE FUNCTION public.dawdle() RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_xact_lock(4242) $$",
+    )
+    .await;
+    let mut gate = app.owner.acquire().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(4242)")
+        .execute(&mut *gate)
+        .await
+        .unwrap();
+    // More than there are connections.
+    let dawdling: Vec<_> = (0..12)
+        .map(|_| {
+            let request = app.request(Method::POST, "/rest/v1/rpc/dawdle");
+            let request = request.bearer_auth(a.owner()).json(&json!({}));
+            tokio::spawn(Answer::of(request))
+        })
+        .collect();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242 AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    app.wait_count(waiting, 2).await;
+    get(&app, b.owner(), "contacts").await.expect(200);
+    assert_eq!(app.count(waiting).await, 2, "a quarter of the connections");
+    sqlx::query("SELECT pg_advisory_unlock(4242)")
+        .execute(&mut *gate)
+        .await
+        .unwrap();
+    let mut served = 0;
+    for answer in dawdling {
+        let answer = answer.await.unwrap();
+        if answer.status == 204 {
+            served += 1;
+        } else {
+            refused(answer, 504, "PGRST003");
+        }
+    }
+    assert!(served >= 2, "{served}");
+}
+
+#[tokio::test]
+async fn a_function_whose_rows_are_counted_runs_once() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    owner_sql(
+        &app,
+        "CREATE FUNCTION public.add_contact(label text) RETURNS SETOF contacts LANGUAGE sql
+             AS $$ INSERT INTO contacts (name) VALUES (label) RETURNING * $$",
+    )
+    .await;
+    let made = ask(
+        &app,
+        Method::POST,
+        Some(org.owner()),
+        "rpc/add_contact?select=name",
+        &[("prefer", "count=exact")],
+        Some(json!({ "label": "once" })),
+    )
+    .await;
+    assert_eq!(made.header("content-range"), "0-0/1");
+    assert_eq!(made.expect(200), json!([{ "name": "once" }]));
+    assert_eq!(
+        app.count("SELECT count(*) FROM contacts WHERE name = 'once'")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_plain_view_has_the_keys_and_defaults_of_its_table() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    let upsert = async |query: &str, body: Value| {
+        let prefer = "resolution=merge-duplicates,missing=default,return=representation";
+        let path = format!("whatsapp_settings?select=id,key,value&order=key&{query}");
+        let prefer = [("prefer", prefer)];
+        ask(
+            &app,
+            Method::POST,
+            Some(org.owner()),
+            &path,
+            &prefer,
+            Some(body),
+        )
+        .await
+    };
+    let first = upsert("on_conflict=key", json!({ "key": "hours", "value": 8 }))
+        .await
+        .expect(201);
+    let second = upsert("on_conflict=key", json!({ "key": "hours", "value": 9 }))
+        .await
+        .expect(201);
+    assert_eq!(
+        (&second[0]["id"], &second[0]["value"]),
+        (&first[0]["id"], &json!(9))
+    );
+    let by_id = json!({ "id": first[0]["id"], "key": "hours", "value": 10 });
+    let third = upsert("", by_id).await.expect(201);
+    assert_eq!(third[0]["value"], 10);
+    // Without its id it is a new row, whose name is taken.
+    refused(
+        upsert("", json!({ "key": "hours", "value": 11 })).await,
+        409,
+        "23505",
+    );
+    assert_eq!(app.count("SELECT count(*) FROM settings").await, 1);
+
+    // The default of `value` is JSON's null, which is not SQL's.
+    for table in ["settings", "whatsapp_settings"] {
+        let made = ask(
+            &app,
+            Method::POST,
+            Some(org.owner()),
+            &format!("{table}?columns=\"key\",\"value\"&select=value"),
+            &[("prefer", "missing=default,return=representation")],
+            Some(json!([{ "key": format!("{table}.a") }, { "key": format!("{table}.b"), "value": 1 }])),
+        )
+        .await;
+        assert_eq!(
+            made.expect(201),
+            json!([{ "value": null }, { "value": 1 }]),
+            "{table}"
+        );
+    }
+    assert_eq!(
+        app.count("SELECT count(*) FROM settings WHERE value = 'null'::jsonb")
+            .await,
+        2
+    );
+}
+
+#[tokio::test]
+async fn what_the_server_records_is_read_and_not_made_up() {
+    let app = TestApp::start().await;
+    let org = tenant(&app, "a", CUSTOMER, "hello a").await;
+    for table in [
+        "automation_deliveries",
+        "automation_runs",
+        "invitations",
+        "message_events",
+        "storage_objects",
+    ] {
+        for token in [org.owner(), &service_key(&app)] {
+            get(&app, token, table).await.expect(200);
+            let row = json!({ "org_id": org.id });
+            let made = write(&app, Method::POST, token, table, row.clone()).await;
+            refused(made, 403, "42501");
+            let path = format!("{table}?org_id=eq.{}", org.id);
+            let changed = write(&app, Method::PATCH, token, &path, row).await;
+            refused(changed, 403, "42501");
+            let deleted = ask(&app, Method::DELETE, Some(token), &path, &[], None).await;
+            refused(deleted, 403, "42501");
+        }
+        let row = Some(json!({ "org_id": org.id }));
+        let stranger = ask(&app, Method::POST, None, table, &[], row).await;
+        refused(stranger, 401, "42501");
+    }
+}
+
+#[tokio::test]
+async fn nul_is_the_callers_fault() {
+    let app = TestApp::start().await;
+    let org = app.org("a").await;
+    for path in [
+        "contacts?select=%22a%00b%22:id",
+        "contacts?name=eq.a%00b",
+        "rpc/nothing?a=%00",
+    ] {
+        refused(get(&app, org.owner(), path).await, 400, "PGRST100");
+    }
+    for row in [
+        json!({ "name": "a\0b" }),
+        json!({ "attributes": { "a": "\0" } }),
+    ] {
+        refused(
+            write(&app, Method::POST, org.owner(), "contacts", row).await,
+            400,
+            "22P05",
+        );
+    }
+}

@@ -8,6 +8,7 @@ use wasel_db::{Actor, TenantClaims};
 use wasel_rest::RestError;
 
 use super::exchange::Refused;
+use super::places::Holder;
 use crate::auth::{self, AuthError, CallerKind, Verified, requested_org};
 use crate::state::AppState;
 
@@ -63,6 +64,14 @@ impl Who {
             Self::Anonymous => Actor::Anonymous,
             Self::Tenant { claims, .. } => Actor::Tenant(claims),
             Self::Operator => Actor::Operator,
+        }
+    }
+
+    pub fn holder(&self) -> Holder {
+        match self {
+            Self::Anonymous => Holder::Strangers,
+            Self::Tenant { claims, .. } => Holder::Tenant(claims.org_id),
+            Self::Operator => Holder::Operator,
         }
     }
 

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use wasel_db::rest::{self, Refusal};
 use wasel_rest::{Answer, MediaType, Plan, Preferences, Request, RestError, Schema};
 
 use super::caller::Who;
+use super::places::{self, Place};
 use crate::state::AppState;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -96,11 +97,20 @@ pub(super) async fn exchange(
     let schema = state.rest.get(&state.db).await?;
     let plan = match plan(&schema) {
         Err(error) if error.may_be_outdated() => plan(&*state.rest.newer(&state.db).await?)?,
+        // As where Postgres itself says no to a stranger.
+        Err(error) if error.code == "42501" && who.is_anonymous() => {
+            return Err(RestError {
+                status: 401,
+                ..error
+            }
+            .into());
+        }
         planned => planned?,
     };
     let Some(statement) = &plan.statement else {
-        return Ok(respond(plan.judge(None)?));
+        return Ok(respond(plan.judge(None)?, None));
     };
+    let place = state.rest_places.enter(who.holder()).await?;
     let mut tx = state
         .db
         .actor(who.actor(), statement.read_only, who.time())
@@ -111,7 +121,9 @@ pub(super) async fn exchange(
     };
     // A refusal undoes what was written: the transaction ends without a commit.
     let answer = plan.judge(Some(outcome))?;
-    if !plan.rollback {
+    if plan.rollback {
+        drop(tx);
+    } else {
         if let Err(refusal) = rest::commit(tx).await {
             return Err(refused(state, &who, refusal).await);
         }
@@ -119,7 +131,7 @@ pub(super) async fn exchange(
             wake(state, table);
         }
     }
-    Ok(respond(answer))
+    Ok(respond(answer, Some(place)))
 }
 
 async fn refused(state: &AppState, who: &Who, refusal: Refusal) -> Refused {
@@ -175,7 +187,8 @@ fn wake(state: &AppState, table: &str) {
     }
 }
 
-fn respond(answer: Answer) -> Response {
+/// With the place that made the answer, if it took one.
+fn respond(answer: Answer, place: Option<Place>) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     let mut headers = HeaderMap::new();
     if let Some(kind) = answer.content_type {
@@ -192,5 +205,12 @@ fn respond(answer: Answer) -> Response {
     if !answer.preference_applied.is_empty() {
         set(PREFERENCE_APPLIED, &answer.preference_applied);
     }
-    (status, headers, answer.body).into_response()
+    let Some(place) = place else {
+        return (status, headers, answer.body).into_response();
+    };
+    // A long body comes in pieces, which do not tell.
+    if !answer.body.is_empty() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
+    }
+    (status, headers, places::body(answer.body, place)).into_response()
 }
