@@ -22,6 +22,7 @@ use utoipa::{Modify, OpenApi};
         (name = "reports", description = "Figures, as JSON and CSV"),
         (name = "webhooks", description = "What providers call, and the inbound ledger"),
         (name = "documents", description = "Paths of the documents, as they stand"),
+        (name = "rest", description = "Tables and views, in PostgREST's dialect"),
         (name = "auth", description = "Sign-in, in Supabase's shapes"),
         (name = "operators", description = "Health")
     )
