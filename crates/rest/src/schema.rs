@@ -202,7 +202,7 @@ pub(crate) struct Relationship<'a> {
 }
 
 impl Relationship<'_> {
-    pub fn to_one(&self) -> bool {
+    pub fn is_to_one(&self) -> bool {
         self.forward || self.key.one_to_one
     }
 

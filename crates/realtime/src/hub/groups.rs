@@ -212,7 +212,7 @@ impl Groups {
                 group.compile(catalog);
                 if group.problem != before {
                     let Group { key, problem, .. } = &*group;
-                    let frame = messages::subscribed(key.vsn, &key.topic, None, problem);
+                    let frame = messages::subscribed(key.vsn, &key.topic, None, problem, None);
                     for member in group.members.values() {
                         member.outbox.push(frame.clone());
                     }

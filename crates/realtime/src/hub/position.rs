@@ -43,6 +43,11 @@ impl Position {
         self.started.load(Ordering::SeqCst)
     }
 
+    /// How far everything is announced.
+    pub fn get(&self) -> Option<i64> {
+        self.settled.borrow().map(|settled| settled.seq)
+    }
+
     /// How far everything is announced, once that round has ended and it is beyond `seq`.
     pub async fn after(&self, fence: u64, seq: Option<i64>) -> i64 {
         let mut settled = self.settled.subscribe();

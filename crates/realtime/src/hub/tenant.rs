@@ -132,6 +132,11 @@ impl Tenant {
             let behind = Some(&join.asked)
                 .filter(|_| around.has_history)
                 .and_then(|asked| comes_back(asked));
+            // Told to those that have no number yet: until they hear a row they come back with this one.
+            let asks_for_number = join.asked.iter().any(|asked| asked.after.is_some());
+            let begins_at = (asks_for_number && behind.is_none())
+                .then(|| around.position.get())
+                .flatten();
             let member = Member {
                 outbox: join.outbox.clone(),
                 after: 0,
@@ -153,6 +158,7 @@ impl Tenant {
                 name,
                 Some(join.join_ref),
                 problem,
+                begins_at,
             ));
             group = Some(id);
         }
@@ -476,14 +482,25 @@ impl Tenant {
     }
 }
 
-/// Where a channel begins whose bindings name numbers of their own; `None` for one that begins now.
+/// Where a channel begins whose bindings name numbers of their own; `None` for one that begins now. A channel is told
+/// everything in one order: a binding that waited beside others and heard nothing has missed nothing up to the highest
+/// number among them.
 fn comes_back(asked: &[Asked]) -> Option<Box<Behind>> {
-    let number = |asked: &Asked| asked.after.filter(|after| *after > 0);
-    let read = asked.iter().filter_map(number).min()?;
+    let numbers = || {
+        asked
+            .iter()
+            .filter_map(|asked| asked.after)
+            .filter(|after| *after > 0)
+    };
+    let (read, highest) = (numbers().min()?, numbers().max()?);
+    let heard = asked.iter().map(|asked| match asked.after {
+        Some(0) => Some(highest),
+        after => after,
+    });
     Some(Box::new(Behind {
         read,
         fence: 0,
-        heard: Some(asked.iter().map(number).collect()),
+        heard: Some(heard.collect()),
         attended: false,
     }))
 }

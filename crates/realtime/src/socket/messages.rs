@@ -43,20 +43,30 @@ pub(crate) fn reply_error(
     text(vsn, topic, join_ref, reference, "phx_reply", &payload)
 }
 
-/// The system event that says whether changes flow; an empty `problem` means that they do.
-pub(crate) fn subscribed(vsn: Vsn, topic: &str, join_ref: Option<&str>, problem: &str) -> Frame {
+/// The system event that says whether changes flow; an empty `problem` means that they do. `after` tells from which number
+/// on, to clients that will come back with one.
+pub(crate) fn subscribed(
+    vsn: Vsn,
+    topic: &str,
+    join_ref: Option<&str>,
+    problem: &str,
+    after: Option<i64>,
+) -> Frame {
     let (status, message) = if problem.is_empty() {
         ("ok", "Subscribed to PostgreSQL".to_owned())
     } else {
         let message = format!("Unable to subscribe to changes with given parameters: {problem}");
         ("error", message)
     };
-    let payload = json!({
+    let mut payload = json!({
         "extension": "postgres_changes",
         "status": status,
         "message": message,
         "channel": user_topic(topic),
     });
+    if let Some(after) = after {
+        payload["after"] = Value::from(after);
+    }
     push(vsn, topic, join_ref, "system", &payload)
 }
 

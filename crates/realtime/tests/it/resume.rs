@@ -217,7 +217,33 @@ async fn each_binding_goes_on_from_its_own_number_with_its_own_filter() {
             heard[index.expect("a binding")].push(id);
         }
     }
-    assert_eq!(heard, [vec![6, 8, 10], vec![9, 11], vec![11], vec![11]]);
+    // The third heard nothing beside the second, which is at 7; the fourth says nothing of numbers.
+    assert_eq!(
+        heard,
+        [vec![6, 8, 10], vec![9, 11], vec![8, 9, 10, 11], vec![11]]
+    );
+}
+
+#[tokio::test]
+async fn a_channel_without_a_number_is_told_where_it_begins() {
+    let feed = Feed::new(Limits::default());
+    let rows = feed.write(1..=5);
+    feed.announce(&rows);
+    let mut client = feed.world.connect(Vsn::V2);
+    let join = |after: Value| {
+        json!({"access_token": "a", "config": {
+            "postgres_changes": after, "presence": {"enabled": false}}})
+    };
+    for (number, told) in [(Value::Null, json!(5)), (json!(5), Value::Null)] {
+        let join = join(after("messages", number));
+        client
+            .say(json!(["1", "1", "realtime:x", "phx_join", join]))
+            .await;
+        assert_eq!(client.next().await[4]["status"], "ok");
+        let system = client.next().await;
+        assert_eq!(system[4]["message"], "Subscribed to PostgreSQL");
+        assert_eq!(system[4]["after"], told);
+    }
 }
 
 #[tokio::test]

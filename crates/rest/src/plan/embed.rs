@@ -34,7 +34,7 @@ pub(super) fn embed(
     let relation = schema.relation(relationship.target())?;
     let number = planner.binds.alias();
     let (child, alias) = (format!("t{number}"), format!("e{number}"));
-    if wanted.spread && !relationship.to_one() {
+    if wanted.spread && !relationship.is_to_one() {
         return Err(RestError::new(
             400,
             "PGRST119",
@@ -70,7 +70,7 @@ pub(super) fn embed(
         "FROM {table} AS {child}{} WHERE {belongs} AND ({})",
         parts.joins, parts.conditions
     );
-    let to_many = !relationship.to_one() || parts.counts;
+    let to_many = !relationship.is_to_one() || parts.counts;
     let mut places = Vec::new();
     let mut outputs = Vec::new();
     let lateral = if to_many {

@@ -319,7 +319,7 @@ fn ends_value(next: Option<char>) -> bool {
 
 fn value(scan: &mut Scan<'_>, in_tree: bool) -> Result<String, RestError> {
     if !in_tree {
-        return Ok(scan.to_end().to_owned());
+        return Ok(scan.rest_of_text().to_owned());
     }
     match scan.peek() {
         Some('"') => scan.quoted(ends_value),

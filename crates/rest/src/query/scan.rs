@@ -54,7 +54,7 @@ impl<'a> Scan<'a> {
         self.until(|c| !c.is_ascii_alphanumeric())
     }
 
-    pub fn to_end(&mut self) -> &'a str {
+    pub fn rest_of_text(&mut self) -> &'a str {
         let rest = self.rest();
         self.at = self.text.len();
         rest

@@ -24,6 +24,7 @@ use utoipa::{Modify, OpenApi};
         (name = "documents", description = "Paths of the documents, as they stand"),
         (name = "invitations", description = "Letting people in"),
         (name = "storage", description = "Files of the bucket, in Supabase's shapes"),
+        (name = "rest", description = "Tables and views, in PostgREST's dialect"),
         (name = "auth", description = "Sign-in, in Supabase's shapes"),
         (name = "operators", description = "Health")
     )

@@ -708,13 +708,12 @@ async fn a_file_for_a_message_gets_an_address_that_providers_can_fetch() {
         (&json!(true), &json!("image"))
     );
     let url = made["media_url"].as_str().unwrap();
-    assert!(
-        url.starts_with(&format!(
-            "{}/storage/v1/object/public/whatsapp-media/{}/public/api/",
-            app.base, a.id
-        )),
-        "{url}"
+    let prefix = format!(
+        "{}/storage/v1/object/public/whatsapp-media/{}/public/api/",
+        app.state().public_url,
+        a.id
     );
+    assert!(url.starts_with(&prefix), "{url}");
     let fetched = app.http.get(url).send().await.unwrap();
     assert_eq!(fetched.headers()["content-type"], "image/png");
     assert_eq!(fetched.bytes().await.unwrap(), PNG);

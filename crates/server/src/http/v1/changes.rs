@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -118,6 +118,7 @@ async fn list(
     check_retained(&state, after).await?;
     let mut feed = Feed {
         after: after.unwrap_or_else(|| state.tail.get()),
+        resumes: after.is_some(),
         tables: query.tables.map(|tables| {
             tables
                 .split(',')
@@ -177,6 +178,8 @@ struct Feed {
     state: AppState,
     caller: Caller,
     after: i64,
+    /// The caller gave a number.
+    resumes: bool,
     tables: Option<Vec<String>>,
     /// The headers that say who calls.
     token: HeaderMap,
@@ -237,7 +240,9 @@ impl Feed {
 
 fn events(feed: Feed) -> impl Stream<Item = Result<Event, Infallible>> {
     let pending: std::collections::VecDeque<ChangeView> = std::collections::VecDeque::new();
-    stream::unfold((feed, pending), |(mut feed, mut pending)| async move {
+    // An id without data: who is cut off before anything happened comes back with it.
+    let begin = (!feed.resumes).then(|| Ok(Event::default().id(feed.after.to_string())));
+    let changes = stream::unfold((feed, pending), |(mut feed, mut pending)| async move {
         loop {
             if let Some(change) = pending.pop_front() {
                 let event = Event::default()
@@ -270,5 +275,6 @@ fn events(feed: Feed) -> impl Stream<Item = Result<Event, Infallible>> {
                 Err(_) => return None,
             }
         }
-    })
+    });
+    stream::iter(begin).chain(changes)
 }
