@@ -55,7 +55,7 @@ pub(super) fn embed(
         Star::AsIs
     };
     let around = planner.breadth;
-    if !relationship.to_one() {
+    if !relationship.is_to_one() {
         let limit = wanted.level.limit.unwrap_or(planner.max_rows);
         planner.breadth = around.saturating_mul(limit.min(planner.max_rows).max(1));
     }
