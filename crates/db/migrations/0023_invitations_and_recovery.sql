@@ -13,7 +13,15 @@ ALTER TABLE wasel.users
     ADD COLUMN IF NOT EXISTS email_confirmed_at   timestamptz DEFAULT now(),
     -- The address they asked for and have not confirmed yet.
     ADD COLUMN IF NOT EXISTS new_email            text,
-    ADD COLUMN IF NOT EXISTS email_change_sent_at timestamptz;
+    ADD COLUMN IF NOT EXISTS email_change_sent_at timestamptz,
+    -- Wrong six-digit codes since then: what bounds guessing over many mails.
+    ADD COLUMN IF NOT EXISTS wrong_codes          integer NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS wrong_codes_since    timestamptz;
+
+-- How the person showed who they are: their password, or a mail's link or code.
+ALTER TABLE wasel.auth_sessions
+    ADD COLUMN IF NOT EXISTS method text NOT NULL DEFAULT 'password'
+        CONSTRAINT auth_sessions_method CHECK (method IN ('password', 'otp'));
 
 -- Who may join an organisation, as what. Accepted once.
 CREATE TABLE IF NOT EXISTS invitations (

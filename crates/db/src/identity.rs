@@ -11,6 +11,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 use wasel_domain::{OrgId, UserId};
 
+use crate::one_time_tokens::{self, Kind};
 use crate::{Result, SystemTx};
 
 /// An argon2id hash (PHC string). Never printed.
@@ -56,6 +57,25 @@ pub struct NewUser {
     pub phone: Option<String>,
 }
 
+/// How somebody showed who they are, in the words of the claim `amr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum SignInMethod {
+    Password,
+    /// A mail's link or code.
+    Otp,
+}
+
+impl SignInMethod {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Otp => "otp",
+        }
+    }
+}
+
 /// A sign-in.
 #[derive(Clone, Debug, FromRow)]
 pub struct Session {
@@ -63,6 +83,7 @@ pub struct Session {
     pub user_id: Uuid,
     /// The tenant chosen at sign-in; `None` when the person has several and named none.
     pub org_id: Option<Uuid>,
+    pub method: SignInMethod,
     pub created_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
 }
@@ -111,6 +132,16 @@ pub async fn find_user(tx: &mut SystemTx, id: UserId) -> Result<Option<User>> {
         .await?)
 }
 
+/// A user whom nobody else changes until this is committed.
+pub async fn lock_user(tx: &mut SystemTx, id: UserId) -> Result<Option<User>> {
+    Ok(
+        sqlx::query_as("SELECT * FROM wasel.users WHERE id = $1 FOR NO KEY UPDATE")
+            .bind(id.0)
+            .fetch_optional(&mut **tx)
+            .await?,
+    )
+}
+
 /// By address, in whatever case. Postgres refuses a NUL character in text, so such an address is nobody's.
 pub async fn find_user_by_email(tx: &mut SystemTx, email: &str) -> Result<Option<User>> {
     if email.contains('\0') {
@@ -124,7 +155,8 @@ pub async fn find_user_by_email(tx: &mut SystemTx, email: &str) -> Result<Option
     )
 }
 
-/// Sets a new password. `false` when there is no such user. Ends no session: that is the caller's choice.
+/// Sets a new password. `false` when there is no such user. What waits in mails to them ends, and so does a change of
+/// address: whoever knew the old password may have asked for it. Ends no session: that is the caller's choice.
 pub async fn update_password(tx: &mut SystemTx, id: UserId, hash: &PasswordHash) -> Result<bool> {
     let done =
         sqlx::query("UPDATE wasel.users SET password_hash = $2, updated_at = now() WHERE id = $1")
@@ -132,7 +164,21 @@ pub async fn update_password(tx: &mut SystemTx, id: UserId, hash: &PasswordHash)
             .bind(hash)
             .execute(&mut **tx)
             .await?;
+    delete_new_email(tx, id).await?;
+    one_time_tokens::delete_of_user(tx, id, Kind::Recovery).await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Takes back a change of address that was not confirmed, with its link and code.
+pub async fn delete_new_email(tx: &mut SystemTx, id: UserId) -> Result<()> {
+    sqlx::query(
+        "UPDATE wasel.users SET new_email = NULL, email_change_sent_at = NULL, updated_at = now()
+         WHERE id = $1 AND new_email IS NOT NULL",
+    )
+    .bind(id.0)
+    .execute(&mut **tx)
+    .await?;
+    one_time_tokens::delete_of_user(tx, id, Kind::EmailChange).await
 }
 
 /// Name, language and the rest of what a person says about themselves.
@@ -186,13 +232,14 @@ pub async fn update_new_email(tx: &mut SystemTx, id: UserId, new_email: &str) ->
     Ok(())
 }
 
-/// Gives a person the address they asked for and have confirmed. `None` when they no longer ask for it. One in use is
+/// Gives a person the address they asked for and have confirmed. `None` when they no longer ask for it, or when nobody
+/// has shown that the address before was theirs. One in use is
 /// [`crate::Error::Constraint`] `users_email`.
 pub async fn update_email(tx: &mut SystemTx, id: UserId, email: &str) -> Result<Option<User>> {
     Ok(sqlx::query_as(
         "UPDATE wasel.users SET email = new_email, new_email = NULL, email_change_sent_at = NULL,
              email_confirmed_at = now(), updated_at = now()
-         WHERE id = $1 AND new_email = $2 RETURNING *",
+         WHERE id = $1 AND new_email = $2 AND email_confirmed_at IS NOT NULL RETURNING *",
     )
     .bind(id.0)
     .bind(email)
@@ -215,14 +262,16 @@ pub async fn insert_session(
     tx: &mut SystemTx,
     user: UserId,
     org: Option<OrgId>,
+    method: SignInMethod,
     token: &TokenHash,
 ) -> Result<Session> {
     let session: Session = sqlx::query_as(
-        "INSERT INTO wasel.auth_sessions (id, user_id, org_id) VALUES ($1, $2, $3) RETURNING *",
+        "INSERT INTO wasel.auth_sessions (id, user_id, org_id, method) VALUES ($1, $2, $3, $4) RETURNING *",
     )
     .bind(Uuid::now_v7())
     .bind(user.0)
     .bind(org.map(|org| org.0))
+    .bind(method)
     .fetch_one(&mut **tx)
     .await?;
     insert_refresh_token(tx, session.id, token).await?;

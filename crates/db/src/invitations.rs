@@ -100,6 +100,17 @@ pub async fn find(
     )
 }
 
+/// An invitation that nobody else changes until this is committed.
+pub async fn lock(tx: &mut SystemTx, org: OrgId, id: Uuid) -> Result<Option<Invitation>> {
+    Ok(
+        sqlx::query_as("SELECT * FROM invitations WHERE org_id = $1 AND id = $2 FOR NO KEY UPDATE")
+            .bind(org.0)
+            .bind(id)
+            .fetch_optional(&mut **tx)
+            .await?,
+    )
+}
+
 /// The tenant's invitations, newest first, from before `before`.
 pub async fn list(
     connection: &mut PgConnection,

@@ -12,6 +12,9 @@ use crate::{Result, SystemTx};
 
 /// Wrong codes after which only the link works.
 const MAX_WRONG_CODES: i16 = 5;
+/// Wrong codes of a person in a day after which only links work: a new mail gives five more guesses, so without this a
+/// patient guesser finds one of a million codes in the end.
+const MAX_WRONG_CODES_A_DAY: i32 = 20;
 
 /// What a link or code is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +128,8 @@ pub async fn take(tx: &mut SystemTx, kind: Kind, hash: &TokenHash) -> Result<Opt
     .await?)
 }
 
-/// Uses the token of this address by its code. A wrong code is counted, and after five only the link works: commit
-/// whatever the outcome.
+/// Uses the token of this address by its code. A wrong code is counted; after five of one mail, or twenty of one person
+/// in a day, only the link works: commit whatever the outcome.
 pub async fn take_by_code(
     tx: &mut SystemTx,
     kind: Kind,
@@ -137,18 +140,21 @@ pub async fn take_by_code(
         return Ok(None);
     }
     // The lock makes guesses take turns, so that a hundred at once count as a hundred.
-    let candidates: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
-        "SELECT token_hash, code_hash FROM wasel.one_time_tokens
-         WHERE lower(email) = lower($1) AND kind = $2 AND code_hash IS NOT NULL AND wrong_codes < $3
-           AND expires_at > now() ORDER BY token_hash FOR UPDATE",
+    let candidates: Vec<(Vec<u8>, Vec<u8>, Uuid)> = sqlx::query_as(
+        "SELECT t.token_hash, t.code_hash, u.id FROM wasel.one_time_tokens t JOIN wasel.users u ON u.id = t.user_id
+         WHERE lower(t.email) = lower($1) AND t.kind = $2 AND t.code_hash IS NOT NULL AND t.wrong_codes < $3
+           AND t.expires_at > now()
+           AND (u.wrong_codes < $4 OR u.wrong_codes_since <= now() - interval '1 day')
+         ORDER BY t.token_hash FOR UPDATE OF t",
     )
     .bind(email)
     .bind(kind.as_str())
     .bind(MAX_WRONG_CODES)
+    .bind(MAX_WRONG_CODES_A_DAY)
     .fetch_all(&mut **tx)
     .await?;
-    let fitting = candidates.iter().find(|(_, code)| code == code_hash);
-    if let Some((hash, _)) = fitting {
+    let fitting = candidates.iter().find(|(_, code, _)| code == code_hash);
+    if let Some((hash, _, _)) = fitting {
         return Ok(sqlx::query_as(
             "DELETE FROM wasel.one_time_tokens WHERE token_hash = $1 RETURNING *",
         )
@@ -156,11 +162,24 @@ pub async fn take_by_code(
         .fetch_optional(&mut **tx)
         .await?);
     }
-    let tried: Vec<Vec<u8>> = candidates.into_iter().map(|(hash, _)| hash).collect();
+    let (tried, people): (Vec<Vec<u8>>, Vec<Uuid>) = candidates
+        .into_iter()
+        .map(|(hash, _, person)| (hash, person))
+        .unzip();
     sqlx::query(
         "UPDATE wasel.one_time_tokens SET wrong_codes = wrong_codes + 1 WHERE token_hash = ANY ($1)",
     )
     .bind(tried)
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query(
+        "UPDATE wasel.users SET
+             wrong_codes = CASE WHEN wrong_codes_since > now() - interval '1 day' THEN wrong_codes + 1 ELSE 1 END,
+             wrong_codes_since = CASE WHEN wrong_codes_since > now() - interval '1 day' THEN wrong_codes_since
+                                      ELSE now() END
+         WHERE id = ANY ($1)",
+    )
+    .bind(people)
     .execute(&mut **tx)
     .await?;
     Ok(None)

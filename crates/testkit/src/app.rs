@@ -13,7 +13,7 @@ use wasel_config::{Config, Secret};
 use wasel_db::{identity, organizations};
 use wasel_domain::OrgId;
 use wasel_server::app::{Foundation, Running, start};
-use wasel_server::auth::TokenSubject;
+use wasel_server::auth::{SignInMethod, TokenSubject};
 use wasel_server::cli::apply::{Declaration, Report, apply};
 use wasel_server::state::AppState;
 use wasel_simulator::{Simulator, World};
@@ -206,6 +206,7 @@ impl TestApp {
             user: &user,
             org_id: Some(OrgId(org)),
             session_id: None,
+            method: SignInMethod::Password,
             authenticated_at: chrono::Utc::now(),
         };
         self.state()

@@ -8,7 +8,7 @@ use tower::ServiceExt;
 use super::super::TokenSubject;
 use super::super::test_support::{tokens, without_database};
 use super::*;
-use wasel_db::identity::{PasswordHash, User};
+use wasel_db::identity::{PasswordHash, SignInMethod, User};
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -38,6 +38,7 @@ fn users_token() -> String {
         user: &user,
         org_id: None,
         session_id: None,
+        method: SignInMethod::Password,
         authenticated_at: Utc::now(),
     };
     tokens(None)

@@ -27,16 +27,85 @@ pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Invitations of a tenant in an hour; each may be a mail to somebody who did not ask for it.
 const PER_HOUR: u32 = 100;
 
-/// Who shall be invited, checked as far as the request alone goes.
-pub(crate) struct Invited<'a> {
-    /// As [`wasel_domain::email::parse`] gives it.
+const MAX_NAME_CHARS: usize = 200;
+/// Channels an agent can be limited to by an invitation.
+const MAX_CHANNELS: usize = 100;
+
+/// Who shall be invited, as a request says it.
+pub(crate) struct Asked<'a> {
     pub email: &'a str,
-    pub role: Role,
+    pub role: &'a str,
     pub full_name: Option<&'a str>,
-    pub channel_ids: &'a [Uuid],
+    pub channel_ids: Vec<Uuid>,
     pub redirect_to: Option<&'a str>,
     /// `None`: the operator's own server.
     pub invited_by: Option<UserId>,
+}
+
+/// Who shall be invited, checked as far as the request alone goes.
+#[derive(Debug)]
+pub(crate) struct Invited<'a> {
+    email: String,
+    role: Role,
+    full_name: Option<&'a str>,
+    channel_ids: Vec<Uuid>,
+    redirect_to: Option<&'a str>,
+    invited_by: Option<UserId>,
+}
+
+/// What is wrong with a request to invite somebody.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Flaw {
+    pub field: &'static str,
+    /// What the field must be, as a sentence goes on after its name.
+    pub reason: String,
+}
+
+impl<'a> Invited<'a> {
+    /// The rules for invitations, whichever way they are asked for.
+    pub(crate) fn check(asked: Asked<'a>) -> Result<Self, Flaw> {
+        let flaw = |field, reason: &str| Flaw {
+            field,
+            reason: reason.to_owned(),
+        };
+        let email =
+            wasel_domain::email::parse(asked.email).map_err(|reason| flaw("email", reason))?;
+        let role = Role::of_profile(asked.role)
+            .filter(|role| *role != Role::SuperAdmin)
+            .ok_or_else(|| flaw("role", "must be owner, admin, agent or viewer"))?;
+        let full_name = asked
+            .full_name
+            .map(str::trim)
+            .filter(|name| !name.is_empty());
+        if full_name.is_some_and(|name| {
+            name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control)
+        }) {
+            let reason = format!("may have {MAX_NAME_CHARS} characters on one line");
+            return Err(flaw("full_name", &reason));
+        }
+        let mut channel_ids = asked.channel_ids;
+        channel_ids.sort_unstable();
+        channel_ids.dedup();
+        if role != Role::Agent && !channel_ids.is_empty() {
+            return Err(flaw("channel_ids", "limits agents only"));
+        }
+        if channel_ids.len() > MAX_CHANNELS {
+            let reason = format!("may name {MAX_CHANNELS} channels");
+            return Err(flaw("channel_ids", &reason));
+        }
+        Ok(Self {
+            email,
+            role,
+            full_name,
+            channel_ids,
+            redirect_to: asked.redirect_to,
+            invited_by: asked.invited_by,
+        })
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
 }
 
 /// An invitation that was just made or renewed.
@@ -76,17 +145,17 @@ pub(crate) async fn invite(
     let organization = organizations::find(&mut tx, org)
         .await?
         .ok_or(InviteError::NotFound)?;
-    if profiles::exists_with_email(&mut tx, org, invited.email).await? {
+    if profiles::exists_with_email(&mut tx, org, &invited.email).await? {
         return Err(InviteError::Member);
     }
-    if !invitations::channels_exist(&mut tx, org, invited.channel_ids).await? {
+    if !invitations::channels_exist(&mut tx, org, &invited.channel_ids).await? {
         return Err(InviteError::UnknownChannel);
     }
     let new = NewInvitation {
-        email: invited.email,
+        email: &invited.email,
         role: invited.role.as_str(),
         full_name: invited.full_name,
-        channel_ids: invited.channel_ids,
+        channel_ids: &invited.channel_ids,
         invited_by: invited.invited_by,
         lifetime: LIFETIME,
         is_mailed: auth.mailer.is_on(),
@@ -244,14 +313,19 @@ pub(crate) async fn accept(
     proof: Proof,
     new: NewAccount,
 ) -> Result<(UserId, OrgId), AcceptError> {
-    let token = one_time_tokens::take(tx, Kind::Invite, token)
+    let found = one_time_tokens::find(tx, Kind::Invite, token)
         .await?
         .ok_or(AcceptError::Invalid)?;
-    let (Some(org), Some(invitation)) = (token.org_id, token.invitation_id) else {
+    let (Some(org), Some(invitation)) = (found.org_id, found.invitation_id) else {
         return Err(AcceptError::Invalid);
     };
     let org = OrgId(org);
-    let invitation = invitations::find(tx, org, invitation)
+    // First of all: whoever comes at the same time, by this link or the invitation's other one, waits here and then
+    // finds the link gone.
+    let invitation = invitations::lock(tx, org, invitation)
+        .await?
+        .ok_or(AcceptError::Invalid)?;
+    let token = one_time_tokens::take(tx, Kind::Invite, token)
         .await?
         .ok_or(AcceptError::Invalid)?;
     let existing = identity::find_user_by_email(tx, &token.email).await?;
@@ -267,7 +341,6 @@ pub(crate) async fn accept(
             id
         }
     };
-    // After the account: a second acceptance at the same time waits at the invitation's row, and finds it closed.
     let invitation = invitations::accept(tx, org, invitation.id, user)
         .await?
         .ok_or(AcceptError::Invalid)?;
@@ -373,4 +446,60 @@ async fn join(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(
+        role: &'static str,
+        full_name: &'static str,
+        channel_ids: Vec<Uuid>,
+    ) -> Asked<'static> {
+        Asked {
+            email: " Sara@Example.test ",
+            role,
+            full_name: Some(full_name),
+            channel_ids,
+            redirect_to: None,
+            invited_by: None,
+        }
+    }
+
+    fn channels(count: u128) -> Vec<Uuid> {
+        (0..count).map(Uuid::from_u128).collect()
+    }
+
+    #[test]
+    fn an_invitation_is_brought_into_one_form() {
+        let twice = [channels(100), channels(100)].concat();
+        let invited = Invited::check(asked("agent", "  Sara ", twice)).unwrap();
+        assert_eq!(invited.email, "sara@example.test");
+        assert_eq!(invited.full_name, Some("Sara"));
+        assert_eq!(invited.channel_ids, channels(100), "each once");
+        let nameless = Invited::check(asked("viewer", "  ", Vec::new())).unwrap();
+        assert_eq!(nameless.full_name, None);
+    }
+
+    #[test]
+    fn what_no_invitation_may_say_is_refused_by_the_name_of_its_field() {
+        for (asked, field) in [
+            (asked("super_admin", "Sara", Vec::new()), "role"),
+            (asked("nobody", "Sara", Vec::new()), "role"),
+            (asked("agent", "Sa\nra", Vec::new()), "full_name"),
+            (asked("agent", "Sa\0ra", Vec::new()), "full_name"),
+            (asked("admin", "Sara", channels(1)), "channel_ids"),
+            (asked("agent", "Sara", channels(101)), "channel_ids"),
+            (
+                Asked {
+                    email: "nonsense",
+                    ..asked("agent", "Sara", Vec::new())
+                },
+                "email",
+            ),
+        ] {
+            assert_eq!(Invited::check(asked).unwrap_err().field, field);
+        }
+    }
 }

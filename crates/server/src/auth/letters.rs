@@ -41,6 +41,8 @@ pub(crate) enum Letter<'a> {
         link: &'a str,
         code: &'a str,
     },
+    /// To the old address, when it is asked for.
+    EmailChangeAsked,
     /// To the old address, afterwards.
     EmailChanged,
 }
@@ -95,6 +97,14 @@ impl Letter<'_> {
                 code: Some((CODE, code.to_owned())),
                 after: "Both work once, within one hour. If it was not you, ignore this.",
             },
+            Self::EmailChangeAsked => Words {
+                subject: "Your address is about to change".to_owned(),
+                before: "Somebody who is signed in to your account asked for another e-mail address for it."
+                    .to_owned(),
+                link: None,
+                code: None,
+                after: "If it was not you, change your password at once: that stops it and signs everybody else out.",
+            },
             Self::EmailChanged => Words {
                 subject: "Your address was changed".to_owned(),
                 before: "Your account now has another e-mail address; this one no longer signs in."
@@ -132,6 +142,13 @@ impl Letter<'_> {
                 link: Some(("تأكيد العنوان", link.to_owned())),
                 code: Some((CODE, code.to_owned())),
                 after: "يعملان مرة واحدة خلال ساعة. إن لم تكن أنت من طلب ذلك فتجاهل الرسالة.",
+            },
+            Self::EmailChangeAsked => Words {
+                subject: "طلب تغيير عنوانك".to_owned(),
+                before: "طلب شخص سجّل الدخول إلى حسابك عنوان بريد آخر له.".to_owned(),
+                link: None,
+                code: None,
+                after: "إن لم تكن أنت من طلب ذلك فغيّر كلمة المرور فوراً: يلغي ذلك الطلب ويُخرج كل من سواك.",
             },
             Self::EmailChanged => Words {
                 subject: "تم تغيير عنوانك".to_owned(),

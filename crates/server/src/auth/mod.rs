@@ -29,6 +29,7 @@ mod tokens;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+pub use wasel_db::identity::SignInMethod;
 use wasel_db::one_time_tokens::Kind;
 use wasel_db::{Db, SystemTx};
 use wasel_domain::{OrgId, UserId};

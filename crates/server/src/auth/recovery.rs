@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
 use rand::Rng;
-use wasel_db::identity::{self, User};
+use wasel_db::identity::{self, EndSessions, User};
 use wasel_db::one_time_tokens::{self, Kind, NewToken, OneTimeToken, Subject};
 use wasel_db::{Error, SystemTx, organizations};
 use wasel_domain::UserId;
@@ -15,12 +16,38 @@ use super::{AuthContext, membership};
 /// How long a link and its code can be used.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// A mail to send after the commit.
+/// How long a change of address that was asked for is mailed again.
+const MAX_REQUEST_AGE: TimeDelta = TimeDelta::days(1);
+
+/// A mail with a link and a code, to send after the commit.
 struct Prepared {
     to: String,
     link: String,
     code: String,
     tongue: Tongue,
+}
+
+/// Mails about a change of address, to send after the commit.
+#[must_use]
+pub(crate) struct ChangeMails {
+    to_new: Option<Prepared>,
+    to_old: Option<(String, Letter<'static>, Tongue)>,
+}
+
+impl ChangeMails {
+    /// Hands them to the sending job. What is not taken is logged there.
+    pub(crate) fn post(&self, auth: &AuthContext) {
+        if let Some(mail) = &self.to_new {
+            let letter = Letter::EmailChange {
+                link: &mail.link,
+                code: &mail.code,
+            };
+            auth.mailer.post(&mail.to, letter.write(mail.tongue));
+        }
+        if let Some((to, letter, tongue)) = &self.to_old {
+            auth.mailer.post(to, letter.write(*tongue));
+        }
+    }
 }
 
 /// Mails a link and a code to the person with this address; does nothing where there is none.
@@ -44,40 +71,63 @@ pub(crate) async fn send_recovery(
     Ok(())
 }
 
-/// Notes the address a person wants and mails a link and a code there. Where somebody has it, the mail is not sent.
-pub(crate) async fn send_email_change(
+/// Notes the address a person wants; a link and a code go there, and word of it to the address they have.
+pub(crate) async fn ask_email_change(
     auth: &AuthContext,
+    tx: &mut SystemTx,
     user: &User,
     new_email: &str,
     redirect_to: Option<&str>,
-) -> wasel_db::Result<()> {
-    let mut tx = auth.db.system().await?;
-    identity::update_new_email(&mut tx, UserId(user.id), new_email).await?;
-    let kind = Kind::EmailChange;
-    let mail = prepare(auth, &mut tx, user, kind, new_email, redirect_to).await?;
-    tx.commit().await?;
-    let letter = Letter::EmailChange {
-        link: &mail.link,
-        code: &mail.code,
-    };
-    auth.mailer.post(&mail.to, letter.write(mail.tongue));
-    Ok(())
+) -> wasel_db::Result<ChangeMails> {
+    identity::update_new_email(tx, UserId(user.id), new_email).await?;
+    let to_new = prepare(auth, tx, user, Kind::EmailChange, new_email, redirect_to).await?;
+    let tongue = to_new.tongue;
+    Ok(ChangeMails {
+        to_new: Some(to_new),
+        to_old: Some((user.email.clone(), Letter::EmailChangeAsked, tongue)),
+    })
 }
 
-/// The same again for whoever has this address now or wants it; does nothing where nobody does.
+/// The link and the code again, for whoever has this address now and asked for another within a day; else does nothing.
+/// Nobody is signed in for this, so it must not keep an old request alive.
 pub(crate) async fn resend_email_change(
     auth: &AuthContext,
     email: &str,
     redirect_to: Option<&str>,
 ) -> wasel_db::Result<()> {
     let mut tx = auth.db.system().await?;
-    let user = identity::find_user_by_email(&mut tx, email).await?;
+    let Some(user) = identity::find_user_by_email(&mut tx, email).await? else {
+        return Ok(());
+    };
+    // As it is while nobody takes it back.
+    let Some(user) = identity::lock_user(&mut tx, UserId(user.id)).await? else {
+        return Ok(());
+    };
+    let is_recent = user
+        .email_change_sent_at
+        .is_some_and(|at| Utc::now() - at < MAX_REQUEST_AGE);
+    let Some(new_email) = user
+        .new_email
+        .as_deref()
+        .filter(|_| is_recent && user.email_confirmed_at.is_some())
+    else {
+        return Ok(());
+    };
+    let to_new = prepare(
+        auth,
+        &mut tx,
+        &user,
+        Kind::EmailChange,
+        new_email,
+        redirect_to,
+    )
+    .await?;
     tx.commit().await?;
-    if let Some(user) = user
-        && let Some(new_email) = user.new_email.clone()
-    {
-        send_email_change(auth, &user, &new_email, redirect_to).await?;
-    }
+    let mails = ChangeMails {
+        to_new: Some(to_new),
+        to_old: None,
+    };
+    mails.post(auth);
     Ok(())
 }
 
@@ -133,11 +183,12 @@ pub(crate) enum EmailChangeError {
     Database(#[from] wasel_db::Error),
 }
 
-/// Gives a person the address whose mail they read. Returns who, and the address they had.
+/// Gives a person the address whose mail they read, and ends their sessions: they may be somebody's who asked for this
+/// address on their behalf, or who knows the old one. Returns who, and the mail to the address they had.
 pub(crate) async fn change_email(
     tx: &mut SystemTx,
     token: &OneTimeToken,
-) -> Result<(UserId, User), EmailChangeError> {
+) -> Result<(UserId, ChangeMails), EmailChangeError> {
     let id = UserId(token.user_id.ok_or(EmailChangeError::Outdated)?);
     let before = identity::find_user(tx, id)
         .await?
@@ -152,17 +203,13 @@ pub(crate) async fn change_email(
         })?
         .ok_or(EmailChangeError::Outdated)?;
     wasel_db::profiles::update_email(tx, id, &after.email).await?;
+    identity::end_sessions(tx, id, EndSessions::All).await?;
     // A link that waits in the old mailbox opens nothing any more.
     one_time_tokens::delete_of_user(tx, id, Kind::Recovery).await?;
-    Ok((id, before))
-}
-
-/// Tells the old address, after the commit.
-pub(crate) async fn tell_old_address(auth: &AuthContext, before: &User) -> wasel_db::Result<()> {
-    let mut tx = auth.db.system().await?;
-    let tongue = tongue_of(&mut tx, before).await?;
-    tx.commit().await?;
-    auth.mailer
-        .post(&before.email, Letter::EmailChanged.write(tongue));
-    Ok(())
+    let tongue = tongue_of(tx, &after).await?;
+    let mails = ChangeMails {
+        to_new: None,
+        to_old: Some((before.email, Letter::EmailChanged, tongue)),
+    };
+    Ok((id, mails))
 }

@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
 use ring::digest;
-use uuid::Uuid;
 use wasel_db::SystemTx;
-use wasel_db::identity::{self, Rotation, TokenHash, User};
+use wasel_db::identity::{self, Rotation, Session, SignInMethod, TokenHash, User};
 use wasel_domain::{OrgId, UserId};
 
 use super::membership::{self, Membership, choose_org};
@@ -61,7 +59,8 @@ pub async fn with_password(
     let email = email.trim();
     let user = prove_password(auth, email, password, ip).await?;
     let mut tx = auth.db.system().await?;
-    let grant = open_session(auth, &mut tx, UserId(user.id), requested).await?;
+    let method = SignInMethod::Password;
+    let grant = open_session(auth, &mut tx, UserId(user.id), requested, method).await?;
     tx.commit().await?;
     Ok(grant)
 }
@@ -73,6 +72,7 @@ pub(crate) async fn open_session(
     tx: &mut SystemTx,
     user: UserId,
     requested: Option<OrgId>,
+    method: SignInMethod,
 ) -> Result<Grant, SignInError> {
     let user_id = user;
     let user = identity::update_last_sign_in(tx, user_id)
@@ -88,15 +88,8 @@ pub(crate) async fn open_session(
         None => default_org(&memberships, None),
     };
     let (refresh_token, hash) = new_token();
-    let session = identity::insert_session(tx, user_id, org_id, &hash).await?;
-    Ok(grant(
-        auth,
-        user,
-        org_id,
-        session.id,
-        session.created_at,
-        refresh_token,
-    )?)
+    let session = identity::insert_session(tx, user_id, org_id, method, &hash).await?;
+    Ok(grant(auth, user, org_id, &session, refresh_token)?)
 }
 
 /// Trades a refresh token for new tokens.
@@ -125,14 +118,7 @@ pub async fn with_refresh_token(auth: &AuthContext, presented: &str) -> Result<G
         .ok_or(SignInError::RefreshTokenNotFound)?;
     let memberships = membership::list(&mut tx, user_id).await?;
     let org_id = default_org(&memberships, session.org_id.map(OrgId));
-    let grant = grant(
-        auth,
-        user,
-        org_id,
-        session.id,
-        session.created_at,
-        refresh_token,
-    )?;
+    let grant = grant(auth, user, org_id, &session, refresh_token)?;
     tx.commit().await?;
     Ok(grant)
 }
@@ -193,15 +179,15 @@ fn grant(
     auth: &AuthContext,
     user: User,
     org_id: Option<OrgId>,
-    session_id: Uuid,
-    authenticated_at: DateTime<Utc>,
+    session: &Session,
     refresh_token: String,
 ) -> Result<Grant, IssueError> {
     let subject = TokenSubject {
         user: &user,
         org_id,
-        session_id: Some(session_id),
-        authenticated_at,
+        session_id: Some(session.id),
+        method: session.method,
+        authenticated_at: session.created_at,
     };
     let access = auth.tokens.issue(&subject, auth.lifetimes.access_token)?;
     Ok(Grant {
@@ -228,6 +214,8 @@ pub(crate) fn hash_of(token: &str) -> TokenHash {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::super::Role;
     use super::*;
 

@@ -52,10 +52,21 @@ pub(crate) struct Throttles {
     pub sign_ups: Throttle,
     /// Bad links and codes, by network.
     pub verifications: Throttle,
-    /// Mails asked for without signing in, by address. Nobody's mailbox is filled by strangers.
-    pub mails: Throttle,
+    /// Mails somebody asked for, by address. Nobody's mailbox is filled by strangers.
+    mails: Throttle,
     /// The same by network.
-    pub mail_networks: Throttle,
+    mail_networks: Throttle,
+}
+
+impl Throttles {
+    /// Counts mails to these addresses. `false`: no more for now. By network first: whoever may ask for none any more
+    /// uses up nobody's.
+    pub(crate) fn begin_mails(&self, addresses: &[&str], ip: ClientIp, now: Instant) -> bool {
+        self.mail_networks.begin(&Key::of_network(ip), now)
+            && addresses
+                .iter()
+                .all(|address| self.mails.begin(&Key::of_address(address), now))
+    }
 }
 
 impl Default for Throttles {
@@ -104,7 +115,7 @@ impl Key {
     }
 
     /// This address, wherever the request comes from.
-    pub(crate) fn of_address(email: &str) -> Self {
+    fn of_address(email: &str) -> Self {
         Self::new(email, ClientIp(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
     }
 }
@@ -236,6 +247,24 @@ mod tests {
         assert!(!throttle.begin(&key, now));
         throttle.clear(&key);
         assert!(throttle.begin(&key, now));
+    }
+
+    #[test]
+    fn whoever_may_ask_for_no_more_mails_uses_up_nobodys() {
+        let throttles = Throttles::default();
+        let now = Instant::now();
+        let flooder = ClientIp("192.0.2.1".parse().unwrap());
+        for n in 0..30 {
+            assert!(throttles.begin_mails(&[&format!("{n}@example.test")], flooder, now));
+        }
+        for _ in 0..10 {
+            assert!(!throttles.begin_mails(&["victim@example.test"], flooder, now));
+        }
+        let victim = ClientIp("192.0.2.2".parse().unwrap());
+        for _ in 0..4 {
+            assert!(throttles.begin_mails(&["victim@example.test"], victim, now));
+        }
+        assert!(!throttles.begin_mails(&["victim@example.test"], victim, now));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
-use wasel_db::identity::{TokenHash, User};
+use wasel_db::identity::{SignInMethod, TokenHash, User};
 use wasel_domain::OrgId;
 
 use super::claims::{RawClaims, TokenError, Verified};
@@ -60,7 +60,8 @@ pub struct TokenSubject<'a> {
     pub org_id: Option<OrgId>,
     /// `None` for a token that belongs to no sign-in and lives until it expires (`wasel token`).
     pub session_id: Option<Uuid>,
-    /// When the password was given.
+    pub method: SignInMethod,
+    /// When the person showed who they are.
     pub authenticated_at: DateTime<Utc>,
 }
 
@@ -200,7 +201,7 @@ impl Tokens {
             "user_metadata": user_metadata(user),
             "role": "authenticated",
             "aal": "aal1",
-            "amr": [{ "method": "password", "timestamp": subject.authenticated_at.timestamp() }],
+            "amr": [{ "method": subject.method.as_str(), "timestamp": subject.authenticated_at.timestamp() }],
             "is_anonymous": false,
         });
         if let Some(session) = subject.session_id {

@@ -394,6 +394,7 @@ async fn an_issued_token_has_the_claims_of_supabase_auth() {
         user: &user,
         org_id: Some(ORG.parse().unwrap()),
         session_id: Some(session),
+        method: SignInMethod::Otp,
         authenticated_at,
     };
     let issued = tokens(None)
@@ -418,7 +419,7 @@ async fn an_issued_token_has_the_claims_of_supabase_auth() {
             "app_metadata": { "provider": "email", "providers": ["email"], "org_id": ORG },
             "user_metadata": { "full_name": "سارة" },
             "role": "authenticated", "aal": "aal1",
-            "amr": [{ "method": "password", "timestamp": 1_700_000_000 }],
+            "amr": [{ "method": "otp", "timestamp": 1_700_000_000 }],
             "session_id": session, "is_anonymous": false,
         })
     );

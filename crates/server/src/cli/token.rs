@@ -8,7 +8,7 @@ use wasel_db::{identity, organizations, profiles};
 use wasel_domain::{OrgId, UserId};
 
 use super::{print, with_foundation};
-use crate::auth::TokenSubject;
+use crate::auth::{SignInMethod, TokenSubject};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -40,6 +40,7 @@ pub async fn run(config: Config, args: Args) -> Result<()> {
             user: &user,
             org_id: Some(OrgId(org.id)),
             session_id: None,
+            method: SignInMethod::Password,
             authenticated_at: chrono::Utc::now(),
         };
         print(&foundation.tokens.issue(&subject, args.ttl)?.token);

@@ -25,7 +25,8 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wasel_db::identity::{self, EndSessions, User};
+use wasel_db::SystemTx;
+use wasel_db::identity::{self, EndSessions, Session, User};
 
 use self::views::{ErrorView, GoTrueError, SessionView, UserView};
 use crate::auth::password::{MAX_CHARS, MIN_CHARS};
@@ -198,33 +199,49 @@ async fn user(
     headers: HeaderMap,
 ) -> Result<Json<UserView>, GoTrueError> {
     let claims = claims_of(&auth, &headers).await?;
-    let user = live_user(&auth, &claims).await?;
+    let mut tx = auth.db.system().await?;
+    let (user, _) = live(&mut tx, &claims, Hold::No).await?;
+    tx.commit().await?;
     Ok(Json(UserView::new(user, claims.org_id)))
 }
 
-/// The person of a token, while neither they nor their session has ended.
-async fn live_user(auth: &AuthContext, claims: &Claims) -> Result<User, GoTrueError> {
+/// Whether to keep others from changing a person until the transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    No,
+    Yes,
+}
+
+/// The person of a token, while neither they nor their session has ended; with the session, if it is one of ours.
+async fn live(
+    tx: &mut SystemTx,
+    claims: &Claims,
+    hold: Hold,
+) -> Result<(User, Option<Session>), GoTrueError> {
     let forbidden = |code, message: &str| GoTrueError::new(StatusCode::FORBIDDEN, code, message);
-    let mut tx = auth.db.system().await?;
-    let user = identity::find_user(&mut tx, claims.sub)
+    let user = match hold {
+        Hold::No => identity::find_user(tx, claims.sub).await?,
+        Hold::Yes => identity::lock_user(tx, claims.sub).await?,
+    };
+    let user = user.ok_or_else(|| {
+        forbidden(
+            "user_not_found",
+            "User from sub claim in JWT does not exist",
+        )
+    })?;
+    let Some(id) = claims.session_id.filter(|_| claims.is_ours) else {
+        return Ok((user, None));
+    };
+    let session = identity::find_live_session(tx, id)
         .await?
+        .filter(|session| session.user_id == user.id)
         .ok_or_else(|| {
             forbidden(
-                "user_not_found",
-                "User from sub claim in JWT does not exist",
-            )
-        })?;
-    if let Some(id) = claims.session_id.filter(|_| claims.is_ours) {
-        let session = identity::find_live_session(&mut tx, id).await?;
-        if session.is_none_or(|session| session.user_id != user.id) {
-            return Err(forbidden(
                 "session_not_found",
                 "Session from session_id claim in JWT does not exist",
-            ));
-        }
-    }
-    tx.commit().await?;
-    Ok(user)
+            )
+        })?;
+    Ok((user, Some(session)))
 }
 
 #[derive(Deserialize)]

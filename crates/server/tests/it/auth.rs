@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -14,6 +16,8 @@ use crate::tenancy::{next, subscribe};
 const FROM: &str = "no-reply@wasel.example";
 const NEW: &str = "sara@people.example";
 const PASSWORD: &str = "a password of her own";
+/// Where somebody would take an account that is not theirs.
+const THEIRS: &str = "squatter@elsewhere.example";
 
 /// A server that sends mails, and two tenants.
 async fn with_mail() -> (TestApp, Org, Org) {
@@ -113,6 +117,31 @@ fn refused(answer: Answer, status: u16, code: &str) {
     let body = answer.expect(status);
     let got = body["code"].as_str().or(body["error"]["code"].as_str());
     assert_eq!(got, Some(code), "{body}");
+}
+
+/// How the person of an access token signed in, as it says.
+fn method_in(access: &str) -> String {
+    let claims = access.split('.').nth(1).expect("a JWT");
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    text(&claims, "/amr/0/method").to_owned()
+}
+
+/// The token of the link in a mail.
+fn link_in(mail: &ReceivedEmail) -> String {
+    token_in(mail.text.as_deref().unwrap())
+}
+
+async fn execute(app: &TestApp, sql: &'static str) {
+    sqlx::query(sql).execute(&app.owner).await.unwrap();
+}
+
+/// What the agent of `a` asks for and has not confirmed.
+async fn wanted(app: &TestApp, email: &str) -> Option<String> {
+    sqlx::query_scalar("SELECT new_email FROM wasel.users WHERE email = $1")
+        .bind(email)
+        .fetch_one(&app.owner)
+        .await
+        .unwrap()
 }
 
 /// The role a token has in its tenant, as `/v1` sees it.
@@ -501,9 +530,11 @@ async fn a_new_address_is_theirs_once_its_mail_was_answered() {
         .expect(200);
     assert_eq!(text(&asked, "/email"), "agent@a.test");
     assert_eq!(text(&asked, "/new_email"), NEW);
+    let first = mail_to(&app, NEW, 1).await;
+    let told = mail_to(&app, "agent@a.test", 1).await;
+    assert_eq!(told.subject, "طلب تغيير عنوانك");
     let resend = json!({ "type": "email_change", "email": "agent@a.test" });
     auth(&app, "resend", &resend).await.expect(200);
-    let first = mail_to(&app, NEW, 1).await;
     let mail = mail_to(&app, NEW, 2).await;
     refused(
         verify(
@@ -518,7 +549,16 @@ async fn a_new_address_is_theirs_once_its_mail_was_answered() {
     let code = json!({ "type": "email_change", "email": NEW, "token": code_in(&mail) });
     let changed = auth(&app, "verify", &code).await.expect(200);
     assert_eq!(text(&changed, "/user/email"), NEW);
-    mail_to(&app, "agent@a.test", 1).await;
+    let told = mail_to(&app, "agent@a.test", 2).await;
+    assert_eq!(told.subject, "تم تغيير عنوانك");
+    assert_eq!(
+        app.get(token, "/v1/conversations").await.status,
+        401,
+        "whoever asked for it may be somebody else"
+    );
+    let access = text(&changed, "/access_token");
+    assert_eq!(app.get(access, "/v1/conversations").await.status, 200);
+    assert_eq!(method_in(access), "otp");
     sign_in(&app, NEW, Org::PASSWORD).await.expect(200);
     refused(
         sign_in(&app, "agent@a.test", Org::PASSWORD).await,
@@ -531,6 +571,214 @@ async fn a_new_address_is_theirs_once_its_mail_was_answered() {
         .await
         .unwrap();
     assert_eq!(profile, NEW);
+}
+
+#[tokio::test]
+async fn whoever_made_an_account_does_not_keep_it_by_a_change_of_address() {
+    let (app, a, b) = with_mail().await;
+    let made = invite(&app, b.owner(), NEW, "viewer").await.expect(201);
+    let squatter = sign_up(&app, NEW, PASSWORD, &token_in(text(&made, "/link")))
+        .await
+        .expect(200);
+    let squatters = text(&squatter, "/access_token");
+    assert_eq!(method_in(squatters), "password");
+    let change = json!({ "email": THEIRS, "current_password": PASSWORD });
+    refused(
+        update(&app, squatters, &change).await,
+        422,
+        "email_not_confirmed",
+    );
+
+    // Even where one is under way, it ends when the address is shown to be somebody's.
+    execute(&app, "UPDATE wasel.users SET email_confirmed_at = now()").await;
+    update(&app, squatters, &change).await.expect(200);
+    let theirs = mail_to(&app, THEIRS, 1).await;
+    sqlx::query("UPDATE wasel.users SET email_confirmed_at = NULL WHERE email = $1")
+        .bind(NEW)
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    refused(
+        verify(&app, "email_change", &link_in(&theirs)).await,
+        403,
+        "otp_expired",
+    );
+    invite(&app, a.owner(), NEW, "admin").await.expect(201);
+    // Before it: B's invitation, and word of the change.
+    let mail = mail_to(&app, NEW, 3).await;
+    verify(&app, "invite", &link_in(&mail)).await.expect(200);
+    assert_eq!(wanted(&app, NEW).await, None);
+    refused(
+        verify(&app, "email_change", &link_in(&theirs)).await,
+        403,
+        "otp_expired",
+    );
+}
+
+#[tokio::test]
+async fn a_change_of_address_ends_with_a_new_password_and_with_recovery_and_is_not_mailed_again_later()
+ {
+    let (app, _, _) = with_mail().await;
+    let email = "agent@a.test";
+    let session = sign_in(&app, email, Org::PASSWORD).await.expect(200);
+    let token = text(&session, "/access_token");
+    let change = json!({ "email": NEW });
+    update(&app, token, &change).await.expect(200);
+    let first = mail_to(&app, NEW, 1).await;
+    update(&app, token, &json!({ "password": PASSWORD }))
+        .await
+        .expect(200);
+    assert_eq!(wanted(&app, email).await, None);
+    refused(
+        verify(&app, "email_change", &link_in(&first)).await,
+        403,
+        "otp_expired",
+    );
+
+    update(&app, token, &change).await.expect(200);
+    let second = mail_to(&app, NEW, 2).await;
+    // Asked for long ago: not mailed again, and the link there is stays.
+    execute(
+        &app,
+        "UPDATE wasel.users SET email_change_sent_at = now() - interval '25 hours' WHERE new_email IS NOT NULL",
+    )
+    .await;
+    let resend = json!({ "type": "email_change", "email": email });
+    auth(&app, "resend", &resend).await.expect(200);
+    // Before it: word of both changes.
+    let recover = json!({ "email": email });
+    auth(&app, "recover", &recover).await.expect(200);
+    let recovery = mail_to(&app, email, 3).await;
+    mail_to(&app, NEW, 2).await;
+    assert_eq!(wanted(&app, email).await.as_deref(), Some(NEW));
+    verify(&app, "recovery", &link_in(&recovery))
+        .await
+        .expect(200);
+    assert_eq!(wanted(&app, email).await, None);
+    refused(
+        verify(&app, "email_change", &link_in(&second)).await,
+        403,
+        "otp_expired",
+    );
+}
+
+#[tokio::test]
+async fn a_session_left_open_is_not_enough_to_take_the_account_to_another_address() {
+    let (app, _, _) = with_mail().await;
+    let email = "agent@a.test";
+    let session = sign_in(&app, email, Org::PASSWORD).await.expect(200);
+    let token = text(&session, "/access_token");
+    execute(
+        &app,
+        "UPDATE wasel.auth_sessions SET created_at = now() - interval '11 minutes'",
+    )
+    .await;
+    let with = |current: Option<&str>| json!({ "email": NEW, "current_password": current });
+    refused(
+        update(&app, token, &with(None)).await,
+        400,
+        "reauthentication_needed",
+    );
+    refused(
+        update(&app, token, &with(Some("not it"))).await,
+        400,
+        "invalid_credentials",
+    );
+    // A mailed link is no password.
+    auth(&app, "recover", &json!({ "email": email }))
+        .await
+        .expect(200);
+    let mail = mail_to(&app, email, 1).await;
+    let by_mail = verify(&app, "recovery", &link_in(&mail)).await.expect(200);
+    let by_mail = text(&by_mail, "/access_token");
+    assert_eq!(method_in(by_mail), "otp");
+    refused(
+        update(&app, by_mail, &with(None)).await,
+        400,
+        "reauthentication_needed",
+    );
+    assert_eq!(wanted(&app, email).await, None);
+    update(&app, token, &with(Some(Org::PASSWORD)))
+        .await
+        .expect(200);
+    assert_eq!(wanted(&app, email).await.as_deref(), Some(NEW));
+}
+
+#[tokio::test]
+async fn after_twenty_wrong_codes_in_a_day_only_links_work() {
+    let (app, _, _) = with_mail().await;
+    let email = "agent@a.test";
+    let recover = async || auth(&app, "recover", &json!({ "email": email })).await;
+    let guess = async |code: &str| {
+        let guess = json!({ "type": "recovery", "email": email, "token": code });
+        auth(&app, "verify", &guess).await
+    };
+    // Of the mails before this one.
+    execute(
+        &app,
+        "UPDATE wasel.users SET wrong_codes = 19, wrong_codes_since = now() - interval '23 hours'",
+    )
+    .await;
+    recover().await.expect(200);
+    let mail = mail_to(&app, email, 1).await;
+    let right = code_in(&mail);
+    let wrong = if right == "000000" {
+        "000001"
+    } else {
+        "000000"
+    };
+    refused(guess(wrong).await, 403, "otp_expired");
+    refused(guess(&right).await, 403, "otp_expired");
+    recover().await.expect(200);
+    let mail = mail_to(&app, email, 2).await;
+    refused(guess(&code_in(&mail)).await, 403, "otp_expired");
+    verify(&app, "recovery", &link_in(&mail)).await.expect(200);
+
+    execute(
+        &app,
+        "UPDATE wasel.users SET wrong_codes_since = now() - interval '25 hours'",
+    )
+    .await;
+    recover().await.expect(200);
+    let mail = mail_to(&app, email, 3).await;
+    guess(&code_in(&mail)).await.expect(200);
+}
+
+#[tokio::test]
+async fn of_two_links_of_one_invitation_used_at_once_one_works() {
+    let (app, a, _) = with_mail().await;
+    let made = invite(&app, a.owner(), NEW, "agent").await.expect(201);
+    let by_hand = token_in(text(&made, "/link"));
+    let by_mail = link_in(&mail_to(&app, NEW, 1).await);
+    // Both get as far as they can without the other.
+    let mut held = app.owner.begin().await.unwrap();
+    sqlx::query("SELECT FROM invitations WHERE email = $1 FOR UPDATE")
+        .bind(NEW)
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let release = async {
+        wait_until("both to wait", async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "SELECT count(DISTINCT l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                 WHERE NOT l.granted AND a.datname = current_database()",
+            )
+            .fetch_one(&app.owner)
+            .await
+            .unwrap();
+            (waiting >= 2).then_some(())
+        })
+        .await;
+        held.commit().await.unwrap();
+    };
+    let (one, two, ()) = tokio::join!(
+        verify(&app, "invite", &by_hand),
+        verify(&app, "invite", &by_mail),
+        release
+    );
+    let mut both = [one.status, two.status];
+    both.sort_unstable();
+    assert_eq!(both, [200, 403]);
 }
 
 #[tokio::test]
@@ -644,6 +892,7 @@ async fn the_operators_server_invites_with_its_key_and_nobody_else_with_theirs()
         .unwrap()
         .expose()
         .to_owned();
+    let too_many: Vec<Uuid> = (0..101).map(|_| Uuid::now_v7()).collect();
     let invite = async |token: &str, body: Value| {
         let request = app
             .request(Method::POST, "/auth/v1/invite")
@@ -659,6 +908,14 @@ async fn the_operators_server_invites_with_its_key_and_nobody_else_with_theirs()
         400,
         "validation_failed",
     );
+    for data in [
+        json!({ "org_slug": "a", "full_name": "Sara\nAli" }),
+        json!({ "org_slug": "a", "channel_ids": too_many }),
+        json!({ "org_slug": "a", "role": "super_admin" }),
+    ] {
+        let body = json!({ "email": NEW, "data": data });
+        refused(invite(&service, body).await, 400, "validation_failed");
+    }
     let invited = invite(&service, body.clone()).await.expect(200);
     refused(invite(&service, body).await, 422, "email_exists");
     let token = token_in(text(&invited, "/invitation_link"));

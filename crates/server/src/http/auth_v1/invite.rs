@@ -15,8 +15,8 @@ use wasel_domain::OrgId;
 
 use super::views::{ErrorView, GoTrueError};
 use super::{RedirectQuery, TAG, parse};
-use crate::auth::invitations::{self, Invited};
-use crate::auth::{AuthContext, Role, TokenError, Verified, bearer, requested_org};
+use crate::auth::invitations::{self, Asked, Flaw, Invited};
+use crate::auth::{AuthContext, TokenError, Verified, bearer, requested_org};
 
 #[derive(Deserialize, ToSchema)]
 pub(super) struct InviteRequest {
@@ -82,34 +82,18 @@ pub(super) async fn invite(
     let request: InviteRequest = parse(body)?;
     let email = super::address(request.email.as_deref().unwrap_or_default())?;
     let data = request.data;
-    let role = data.role.as_deref().unwrap_or("agent");
-    let role = Role::of_profile(role)
-        .filter(|role| Role::Service.may_give(*role))
-        .ok_or_else(|| GoTrueError::invalid("data.role must be owner, admin, agent or viewer"))?;
-    if role != Role::Agent && !data.channel_ids.is_empty() {
-        return Err(GoTrueError::invalid("data.channel_ids limits agents only"));
-    }
-    let named = data.org_id.map(OrgId).or(requested_org(&headers)?);
-    let org = find_org(&auth, named, data.org_slug.as_deref()).await?;
-    let full_name = data
-        .full_name
-        .as_deref()
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
-    if full_name.is_some_and(|name| name.contains('\0') || name.chars().count() > 200) {
-        return Err(GoTrueError::invalid(
-            "data.full_name may have 200 characters, none of them NUL",
-        ));
-    }
     let redirect_to = query.ok().and_then(|Query(query)| query.redirect_to);
-    let invited = Invited {
+    let invited = Invited::check(Asked {
         email: &email,
-        role,
-        full_name,
-        channel_ids: &data.channel_ids,
+        role: data.role.as_deref().unwrap_or("agent"),
+        full_name: data.full_name.as_deref(),
+        channel_ids: data.channel_ids,
         redirect_to: redirect_to.as_deref(),
         invited_by: None,
-    };
+    })
+    .map_err(|Flaw { field, reason }| GoTrueError::invalid(format!("data.{field} {reason}")))?;
+    let named = data.org_id.map(OrgId).or(requested_org(&headers)?);
+    let org = find_org(&auth, named, data.org_slug.as_deref()).await?;
     let made = invitations::invite(&auth, org, &invited).await?;
     let mut tx = auth.db.system().await?;
     let known = identity::find_user_by_email(&mut tx, &email).await?;

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::views::{ErrorView, GoTrueError};
 use super::{RedirectQuery, TAG, parse};
-use crate::auth::{AuthContext, ClientIp, ThrottleKey, recovery};
+use crate::auth::{AuthContext, ClientIp, recovery};
 
 /// What is answered whoever the address belongs to.
 type Promise = Json<Map<String, Value>>;
@@ -109,12 +109,7 @@ fn mailable(auth: &AuthContext, email: Option<&str>, ip: ClientIp) -> Result<Str
     if !auth.mailer.is_on() {
         return Err(GoTrueError::mail_disabled());
     }
-    let (throttles, now) = (&auth.throttles, Instant::now());
-    let is_free = throttles
-        .mail_networks
-        .begin(&ThrottleKey::of_network(ip), now)
-        && throttles.mails.begin(&ThrottleKey::of_address(&email), now);
-    if is_free {
+    if auth.throttles.begin_mails(&[&email], ip, Instant::now()) {
         Ok(email)
     } else {
         Err(GoTrueError::too_many_mails())

@@ -16,7 +16,7 @@ use super::views::{ErrorView, GoTrueError, SessionView};
 use super::{TAG, about, parse, session};
 use crate::auth::invitations::{self, AcceptError, NewAccount, Proof};
 use crate::auth::sign_in::{self, Grant, SignInError};
-use crate::auth::{AuthContext, ClientIp, ThrottleKey, password};
+use crate::auth::{AuthContext, ClientIp, SignInMethod, ThrottleKey, password};
 
 #[derive(Deserialize, ToSchema)]
 pub(super) struct SignUpRequest {
@@ -100,7 +100,8 @@ async fn join(
     let mut tx = auth.db.system().await?;
     let hash = sign_in::hash_of(token);
     let (user, org) = invitations::accept(&mut tx, &hash, proof, new).await?;
-    let grant = sign_in::open_session(auth, &mut tx, user, Some(org)).await?;
+    let method = SignInMethod::Password;
+    let grant = sign_in::open_session(auth, &mut tx, user, Some(org), method).await?;
     let orgs = auth.orgs_of(&mut tx, user).await?;
     tx.commit().await?;
     auth.people_changed(user, &orgs);

@@ -23,7 +23,9 @@ use super::views::{ErrorView, GoTrueError, SessionView};
 use super::{TAG, parse, session};
 use crate::auth::invitations::{self, NewAccount, Proof};
 use crate::auth::sign_in::{self, Grant};
-use crate::auth::{AuthContext, ClientIp, ThrottleKey, Tongue, escape, password, recovery};
+use crate::auth::{
+    AuthContext, ClientIp, SignInMethod, ThrottleKey, Tongue, escape, password, recovery,
+};
 
 /// The page's rules for browsers. No `form-action`: it would also bind where the answer to the form leads.
 const PAGE_POLICY: &str =
@@ -218,7 +220,7 @@ async fn accept_invitation(
     let mut tx = auth.db.system().await?;
     let hash = sign_in::hash_of(token);
     let (user, org) = invitations::accept(&mut tx, &hash, Proof::Link, new).await?;
-    let grant = sign_in::open_session(auth, &mut tx, user, Some(org)).await?;
+    let grant = sign_in::open_session(auth, &mut tx, user, Some(org), SignInMethod::Otp).await?;
     let orgs = auth.orgs_of(&mut tx, user).await?;
     tx.commit().await?;
     auth.people_changed(user, &orgs);
@@ -235,8 +237,10 @@ async fn recover(auth: &AuthContext, credential: &Credential) -> Result<Grant, G
     if is_first_proof {
         invitations::claim(&mut tx, &user, &password::hash_of_nothing().await?).await?;
     }
+    // Whoever needs to get back in did not ask for another address, or can ask again.
+    identity::delete_new_email(&mut tx, id).await?;
     let orgs = auth.orgs_of(&mut tx, id).await?;
-    let grant = sign_in::open_session(auth, &mut tx, id, None).await?;
+    let grant = sign_in::open_session(auth, &mut tx, id, None, SignInMethod::Otp).await?;
     tx.commit().await?;
     if is_first_proof {
         auth.people_changed(id, &orgs);
@@ -246,10 +250,12 @@ async fn recover(auth: &AuthContext, credential: &Credential) -> Result<Grant, G
 
 async fn change_email(auth: &AuthContext, credential: &Credential) -> Result<Grant, GoTrueError> {
     let (mut tx, token) = take(auth, Kind::EmailChange, credential).await?;
-    let (id, before) = recovery::change_email(&mut tx, &token).await?;
-    let grant = sign_in::open_session(auth, &mut tx, id, None).await?;
+    let (id, mails) = recovery::change_email(&mut tx, &token).await?;
+    let orgs = auth.orgs_of(&mut tx, id).await?;
+    let grant = sign_in::open_session(auth, &mut tx, id, None, SignInMethod::Otp).await?;
     tx.commit().await?;
-    recovery::tell_old_address(auth, &before).await?;
+    mails.post(auth);
+    auth.people_changed(id, &orgs);
     Ok(grant)
 }
 

@@ -11,15 +11,11 @@ use uuid::Uuid;
 use wasel_db::invitations::{self, Invitation};
 
 use super::{Page, cursor, limit_of, page_of};
-use crate::auth::invitations::{InviteError, Invited, Made, invite, renew};
+use crate::auth::invitations::{Asked, InviteError, Invited, Made, invite, renew};
 use crate::auth::{Caller, Role};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{Json, PathParam, QueryParams};
 use crate::state::AppState;
-
-const MAX_NAME_CHARS: usize = 200;
-/// Channels an agent can be limited to by an invitation.
-const MAX_CHANNELS: usize = 100;
 
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -160,46 +156,17 @@ async fn create(
     Json(request): Json<CreateInvitationRequest>,
 ) -> Result<(StatusCode, axum::Json<MadeInvitationView>), ApiError> {
     caller.require(&[Role::Owner, Role::Admin])?;
-    let email = wasel_domain::email::parse(&request.email)
-        .map_err(|reason| ApiError::invalid("email", reason))?;
-    let role = Role::of_profile(&request.role)
-        .filter(|role| *role != Role::SuperAdmin)
-        .ok_or_else(|| ApiError::invalid("role", "must be owner, admin, agent or viewer"))?;
-    require_may_give(&caller, role)?;
-    let full_name = request
-        .full_name
-        .as_deref()
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
-    if full_name.is_some_and(|name| {
-        name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control)
-    }) {
-        return Err(ApiError::invalid(
-            "full_name",
-            format!("may have {MAX_NAME_CHARS} characters on one line"),
-        ));
-    }
-    let mut channel_ids = request.channel_ids;
-    channel_ids.sort_unstable();
-    channel_ids.dedup();
-    if !channel_ids.is_empty() && role != Role::Agent {
-        return Err(ApiError::invalid("channel_ids", "limits agents only"));
-    }
-    if channel_ids.len() > MAX_CHANNELS {
-        return Err(ApiError::invalid(
-            "channel_ids",
-            format!("may name {MAX_CHANNELS} channels"),
-        ));
-    }
-    check_redirect(&state, request.redirect_to.as_deref())?;
-    let invited = Invited {
-        email: &email,
-        role,
-        full_name,
-        channel_ids: &channel_ids,
+    let invited = Invited::check(Asked {
+        email: &request.email,
+        role: &request.role,
+        full_name: request.full_name.as_deref(),
+        channel_ids: request.channel_ids,
         redirect_to: request.redirect_to.as_deref(),
         invited_by: caller.user_id,
-    };
+    })
+    .map_err(|flaw| ApiError::invalid(flaw.field, flaw.reason))?;
+    require_may_give(&caller, invited.role())?;
+    check_redirect(&state, request.redirect_to.as_deref())?;
     let made = invite(&state.auth, caller.org_id, &invited).await?;
     Ok((StatusCode::CREATED, axum::Json(made.into())))
 }
