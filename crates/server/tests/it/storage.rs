@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -775,6 +776,39 @@ async fn an_upload_meant_for_another_organisation_stores_nothing() {
     );
     let reservations = "SELECT count(*) FROM wasel.storage_garbage";
     assert_eq!(app.count(reservations).await, 0);
+}
+
+#[tokio::test]
+async fn an_organisation_whose_uploads_hang_keeps_nobody_else_from_uploading() {
+    let app = TestApp::start().await;
+    let (a, b) = (app.org("a").await, app.org("b").await);
+    let hanging = (0..16).map(async |at| {
+        let mut head = b"%PDF-1.7".to_vec();
+        head.resize(64 * 1024, 0);
+        let head = futures_util::stream::iter([Ok::<_, std::io::Error>(head)]);
+        let body = head.chain(futures_util::stream::pending());
+        let body = reqwest::Body::wrap_stream(body);
+        let path = format!("{at}.pdf");
+        upload(&app, a.owner(), &path, "application/pdf", body).await
+    });
+    let checks = async {
+        wait_until("all of them hang", async || {
+            let reservations = "SELECT count(*) FROM wasel.storage_garbage";
+            (app.count(reservations).await == 16).then_some(())
+        })
+        .await;
+        text(&app, b.owner(), "b.txt", "of b").await;
+        let full = upload(&app, a.owner(), "a.txt", "text/plain", "of a").await;
+        assert_eq!(
+            (full.status, full.body["code"].clone()),
+            (503, json!("SlowDown"))
+        );
+        assert!(!full.header("retry-after").is_empty());
+    };
+    tokio::select! {
+        _ = futures_util::future::join_all(hanging) => panic!("they do not hang"),
+        () = checks => {}
+    }
 }
 
 #[tokio::test]
