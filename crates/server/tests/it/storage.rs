@@ -782,15 +782,15 @@ async fn an_upload_meant_for_another_organisation_stores_nothing() {
 async fn an_organisation_whose_uploads_hang_keeps_nobody_else_from_uploading() {
     let app = TestApp::start().await;
     let (a, b) = (app.org("a").await, app.org("b").await);
-    let hanging = (0..16).map(async |at| {
+    let hang = async |at: usize| {
         let mut head = b"%PDF-1.7".to_vec();
         head.resize(64 * 1024, 0);
         let head = futures_util::stream::iter([Ok::<_, std::io::Error>(head)]);
-        let body = head.chain(futures_util::stream::pending());
-        let body = reqwest::Body::wrap_stream(body);
+        let body = reqwest::Body::wrap_stream(head.chain(futures_util::stream::pending()));
         let path = format!("{at}.pdf");
         upload(&app, a.owner(), &path, "application/pdf", body).await
-    });
+    };
+    let hanging: Vec<_> = (0..16).map(&hang).collect();
     let checks = async {
         wait_until("all of them hang", async || {
             let reservations = "SELECT count(*) FROM wasel.storage_garbage";
