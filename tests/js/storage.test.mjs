@@ -178,6 +178,9 @@ describe('supabase.storage on a directory', () => {
     assert.equal((await fetch(many[0].signedUrl)).status, 200);
     assert.deepEqual([many[1].signedUrl, many[1].path], [null, 's/none.png']);
     assert.match(many[1].error, /does not exist/);
+    await good(files.copy('s/مرحبا بك.png', 's/why?.png'));
+    const odd = await good(files.createSignedUrls(['s/why?.png'], 60));
+    assert.equal((await fetch(odd[0].signedUrl)).status, 200);
     const theirs = await good(others.createSignedUrls(['s/مرحبا بك.png'], 60));
     assert.equal(theirs[0].signedUrl, null);
     const brief = await good(files.createSignedUrl('s/مرحبا بك.png', 1));

@@ -71,6 +71,20 @@ pub async fn insert_reservation(tx: &mut SystemTx, bytes: Version) -> Result<()>
     Ok(())
 }
 
+/// Puts bytes off for another day; false if they are gone or about to go. What is being removed is due within the
+/// lease of [`lock_next_garbage`], a few minutes.
+pub async fn renew_reservation(tx: &mut SystemTx, bytes: Version) -> Result<bool> {
+    let renewed = sqlx::query(
+        "UPDATE wasel.storage_garbage SET due_at = now() + interval '1 day'
+         WHERE org_id = $1 AND version = $2 AND due_at > now() + interval '1 hour'",
+    )
+    .bind(bytes.org_id)
+    .bind(bytes.version)
+    .execute(&mut **tx)
+    .await?;
+    Ok(renewed.rows_affected() == 1)
+}
+
 /// `None` if the name is taken and not to be `replaced`.
 pub async fn insert(
     connection: &mut PgConnection,

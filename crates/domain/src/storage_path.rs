@@ -56,6 +56,13 @@ impl ObjectName {
         &self.0
     }
 
+    /// As it is put into an address. A `?` would end the path; the rest is escaped by whoever makes a whole URL of it,
+    /// as supabase-js does. Since names hold no `%`, nothing else can look like this.
+    #[must_use]
+    pub fn to_url_path(&self) -> String {
+        self.0.replace('?', "%3F")
+    }
+
     /// The last segment.
     #[must_use]
     pub fn file_name(&self) -> &str {
@@ -122,6 +129,13 @@ mod tests {
         ] {
             assert_eq!(ObjectName::parse(name).unwrap().as_str(), name);
         }
+    }
+
+    #[test]
+    fn a_question_mark_does_not_end_the_path_of_an_address() {
+        let name = |text| ObjectName::parse(text).unwrap();
+        assert_eq!(name("a?/b c?.png").to_url_path(), "a%3F/b c%3F.png");
+        assert_eq!(name("a/فاتورة.pdf").to_url_path(), "a/فاتورة.pdf");
     }
 
     #[test]

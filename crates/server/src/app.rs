@@ -428,6 +428,7 @@ async fn assemble(foundation: Foundation, demo: Option<DemoAccess>) -> Result<(A
         http: http_client_of_providers,
         media_http: http_client(&config, config.providers.media_timeout)?,
         storage: MediaStorage::open(&config.storage, &config.database.data_dir)?,
+        uploads: Arc::default(),
         url_signer: UrlSigner::new(
             config
                 .auth

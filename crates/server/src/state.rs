@@ -21,6 +21,7 @@ use crate::linked_phones::Phones;
 use crate::nodes::NodeLink;
 use crate::registry::Registry;
 use crate::storage::MediaStorage;
+use crate::storage::places::UploadPlaces;
 use crate::storage::signed_url::UrlSigner;
 use crate::tail::TailPosition;
 
@@ -40,6 +41,7 @@ pub struct AppState {
     /// The same with the time a large file may take.
     pub media_http: reqwest::Client,
     pub storage: MediaStorage,
+    pub uploads: Arc<UploadPlaces>,
     /// Signs the addresses of files.
     pub url_signer: UrlSigner,
     pub limiter: ApiLimiter,

@@ -5,6 +5,7 @@
 //! with. Errors are HTTP 400 with the real status in the body, as the client expects. What is public and why:
 //! docs/storage.md.
 
+mod bounds;
 mod bucket;
 mod error;
 mod extract;
@@ -17,7 +18,6 @@ pub mod upload;
 
 use axum::extract::DefaultBodyLimit;
 use chrono::TimeDelta;
-use tower::limit::GlobalConcurrencyLimitLayer;
 use utoipa_axum::router::OpenApiRouter;
 use wasel_domain::OrgId;
 use wasel_domain::storage_path::ObjectName;
@@ -28,15 +28,11 @@ use crate::state::AppState;
 
 const TAG: &str = "storage";
 
-/// Uploads at the same time; each holds a few parts of 5 MiB.
-const UPLOADS_AT_ONCE: usize = 64;
-
 pub fn router() -> OpenApiRouter<AppState> {
     let uploads = OpenApiRouter::new()
         .merge(upload::router())
         // Files are counted as they come in, by their type's own limit.
-        .layer(DefaultBodyLimit::disable())
-        .layer(GlobalConcurrencyLimitLayer::new(UPLOADS_AT_ONCE));
+        .layer(DefaultBodyLimit::disable());
     OpenApiRouter::new()
         .merge(uploads)
         .merge(serve::router())

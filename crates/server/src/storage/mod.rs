@@ -1,6 +1,7 @@
 //! Where files are kept: a directory, or anything that speaks S3.
 
 pub mod file_type;
+pub mod places;
 pub mod signed_url;
 mod upload;
 

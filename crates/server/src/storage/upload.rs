@@ -55,7 +55,9 @@ impl Upload {
     /// Returns once all of it is stored.
     pub async fn finish(mut self) -> object_store::Result<()> {
         match self.parts.take() {
-            Some(parts) => parts.finish().await.map(drop),
+            // In a task of its own: whoever waits for it may go away, and parts that are neither put together nor
+            // removed would stay, and cost, for ever.
+            Some(parts) => tokio::spawn(parts.finish()).await?.map(drop),
             None => {
                 let payload: PutPayload = std::mem::take(&mut self.head).into_iter().collect();
                 self.store.put(&self.path, payload).await.map(drop)
@@ -80,9 +82,68 @@ impl Drop for Upload {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use futures_util::FutureExt;
     use object_store::memory::InMemory;
+    use object_store::{MultipartUpload, PutResult, UploadPart};
+    use tokio::sync::oneshot;
 
     use super::*;
+
+    /// Parts that are put together when the test says so.
+    #[derive(Debug)]
+    struct Slow {
+        go: Option<oneshot::Receiver<()>>,
+        ended: Arc<Mutex<Option<&'static str>>>,
+    }
+
+    #[async_trait]
+    impl MultipartUpload for Slow {
+        fn put_part(&mut self, _: PutPayload) -> UploadPart {
+            futures_util::future::ready(Ok(())).boxed()
+        }
+
+        async fn complete(&mut self) -> object_store::Result<PutResult> {
+            if let Some(go) = self.go.take() {
+                go.await.unwrap();
+            }
+            *self.ended.lock().unwrap() = Some("complete");
+            Ok(PutResult {
+                e_tag: None,
+                version: None,
+                extensions: Default::default(),
+            })
+        }
+
+        async fn abort(&mut self) -> object_store::Result<()> {
+            self.ended.lock().unwrap().get_or_insert("aborted");
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_whose_client_goes_away_while_it_finishes_leaves_no_parts() {
+        let (go, waiting) = oneshot::channel();
+        let ended = Arc::default();
+        let slow = Slow {
+            go: Some(waiting),
+            ended: Arc::clone(&ended),
+        };
+        let mut upload = Upload::new(Arc::new(InMemory::new()), Path::from("x"));
+        upload.parts = Some(WriteMultipart::new_with_chunk_size(Box::new(slow), PART));
+        upload.write(vec![1; PART + 1].into()).await.unwrap();
+        assert!(upload.finish().now_or_never().is_none());
+        go.send(()).unwrap();
+        for _ in 0..500 {
+            if ended.lock().unwrap().is_some() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the parts are neither put together nor removed");
+    }
 
     async fn stored(chunks: &[usize]) -> (Vec<u8>, Bytes) {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());

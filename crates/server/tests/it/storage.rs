@@ -4,10 +4,12 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use wasel_config::Switch;
+use wasel_db::storage::{self, Version};
 use wasel_simulator::{S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, Simulator};
 use wasel_testkit::{Answer, Org, TestApp, wait_until};
 
@@ -754,6 +756,200 @@ async fn a_file_for_a_message_gets_an_address_that_providers_can_fetch() {
         400
     );
     assert_eq!(app.count("SELECT count(*) FROM storage_objects").await, 2);
+}
+
+#[tokio::test]
+async fn an_upload_meant_for_another_organisation_stores_nothing() {
+    let app = TestApp::start().await;
+    let (a, b) = (app.org("a").await, app.org("b").await);
+    let form = Form::new()
+        .text("org_id", b.id.to_string())
+        .part("file", Part::bytes(PNG).file_name("x.png"));
+    let request = app
+        .request(Method::POST, "/api/media/upload")
+        .bearer_auth(a.owner());
+    let answer = Answer::of(request.multipart(form)).await;
+    assert_eq!(
+        (answer.status, answer.body["code"].clone()),
+        (403, json!("forbidden"))
+    );
+    let reservations = "SELECT count(*) FROM wasel.storage_garbage";
+    assert_eq!(app.count(reservations).await, 0);
+}
+
+#[tokio::test]
+async fn an_organisation_whose_uploads_hang_keeps_nobody_else_from_uploading() {
+    let app = TestApp::start().await;
+    let (a, b) = (app.org("a").await, app.org("b").await);
+    let hang = async |at: usize| {
+        let mut head = b"%PDF-1.7".to_vec();
+        head.resize(64 * 1024, 0);
+        let head = futures_util::stream::iter([Ok::<_, std::io::Error>(head)]);
+        let body = reqwest::Body::wrap_stream(head.chain(futures_util::stream::pending()));
+        let path = format!("{at}.pdf");
+        upload(&app, a.owner(), &path, "application/pdf", body).await
+    };
+    let hanging: Vec<_> = (0..16).map(&hang).collect();
+    let checks = async {
+        wait_until("all of them hang", async || {
+            let reservations = "SELECT count(*) FROM wasel.storage_garbage";
+            (app.count(reservations).await == 16).then_some(())
+        })
+        .await;
+        text(&app, b.owner(), "b.txt", "of b").await;
+        let full = upload(&app, a.owner(), "a.txt", "text/plain", "of a").await;
+        assert_eq!(
+            (full.status, full.body["code"].clone()),
+            (503, json!("SlowDown"))
+        );
+        assert!(!full.header("retry-after").is_empty());
+    };
+    tokio::select! {
+        _ = futures_util::future::join_all(hanging) => panic!("they do not hang"),
+        () = checks => {}
+    }
+}
+
+#[tokio::test]
+async fn a_form_is_one_file_and_little_else() {
+    let app = TestApp::start().await;
+    let a = app.org("a").await;
+    let send = async |name: &str, form: Form| {
+        let request = app
+            .request(Method::POST, &format!("{BUCKET}/{name}"))
+            .bearer_auth(a.owner());
+        Answer::of(request.multipart(form)).await
+    };
+    let file = || Part::bytes(PNG).file_name("x.png");
+    let invalid = is("400", "InvalidRequest");
+
+    let two = Form::new().part("", file()).part("other", file());
+    assert_eq!(refused(send("two.png", two).await), invalid);
+
+    let mut many = Form::new();
+    for at in 0..100 {
+        many = many.text(format!("field {at}"), "x");
+    }
+    let many = many.part("", file());
+    assert_eq!(refused(send("many.png", many).await), invalid);
+
+    // None of them is large, and nobody asks for any.
+    let mut large = Form::new();
+    for at in 0..20 {
+        large = large.text(format!("field {at}"), "x".repeat(60_000 + at));
+    }
+    let large = large.part("", file());
+    assert_eq!(refused(send("large.png", large).await), invalid);
+
+    // The head of a part counts as well.
+    let endless = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"{}",
+        "x".repeat(2 * 1024 * 1024)
+    );
+    let request = app
+        .request(Method::POST, &format!("{BUCKET}/endless.png"))
+        .bearer_auth(a.owner())
+        .header("content-type", "multipart/form-data; boundary=b");
+    assert_eq!(refused(Answer::of(request.body(endless)).await), invalid);
+    assert_eq!(app.count("SELECT count(*) FROM storage_objects").await, 0);
+
+    // A file may be larger than what is held of a form, and a field nobody asks for does no harm.
+    let mut document = b"%PDF-1.7".to_vec();
+    document.resize(3 * 1024 * 1024, 0);
+    let form = Form::new()
+        .text("cacheControl", "60")
+        .text("note", "x")
+        .part("", Part::bytes(document).file_name("x.pdf"))
+        .text("metadata", r#"{"a":1}"#);
+    send("x.pdf", form).await.expect(200);
+    let kept: (i64, String, Value) =
+        sqlx::query_as("SELECT size_bytes, cache_control, user_metadata FROM storage_objects")
+            .fetch_one(&app.owner)
+            .await
+            .unwrap();
+    let wanted = (3 * 1024 * 1024, "max-age=60".to_owned(), json!({ "a": 1 }));
+    assert_eq!(kept, wanted);
+}
+
+#[tokio::test]
+async fn a_question_mark_in_a_name_does_not_end_its_address() {
+    let app = TestApp::start().await;
+    let a = app.org("a").await;
+    upload(&app, a.owner(), "why%3F.txt", "text/plain", "because")
+        .await
+        .expect(200);
+    let get = async |path: &str| {
+        Answer::of(app.request(Method::GET, &format!("/storage/v1{path}"))).await
+    };
+    let one = app
+        .post(
+            a.owner(),
+            "/storage/v1/object/sign/whatsapp-media/why%3F.txt",
+            &json!({ "expiresIn": 60 }),
+        )
+        .await
+        .expect(200);
+    let many = app
+        .post(
+            a.owner(),
+            "/storage/v1/object/sign/whatsapp-media",
+            &json!({ "expiresIn": 60, "paths": ["why?.txt"] }),
+        )
+        .await
+        .expect(200);
+    for url in [&one["signedURL"], &many[0]["signedURL"]] {
+        let url = url.as_str().unwrap();
+        assert_eq!(get(url).await.text, "because");
+        // As supabase-js makes an address of it, with encodeURI.
+        assert_eq!(get(&url.replace('%', "%25")).await.text, "because");
+    }
+
+    let up = "/storage/v1/object/upload/sign/whatsapp-media/what%3F.txt";
+    let made = app.post(a.owner(), up, &json!({})).await.expect(200);
+    let put = app.request(
+        Method::PUT,
+        &format!("/storage/v1{}", made["url"].as_str().unwrap()),
+    );
+    let put = put.header("content-type", "text/plain").body("that");
+    let put = Answer::of(put).await.expect(200);
+    assert_eq!(put["Key"], "whatsapp-media/what?.txt");
+
+    let file = Part::bytes(PNG).file_name("which?.png");
+    let request = app
+        .request(Method::POST, "/api/media/upload")
+        .bearer_auth(a.owner());
+    let made = Answer::of(request.multipart(Form::new().part("file", file)))
+        .await
+        .expect(200);
+    let url = made["media_url"].as_str().unwrap();
+    assert!(url.ends_with("/which_.png"), "{url}");
+    let fetched = app.http.get(url).send().await.unwrap();
+    assert_eq!(fetched.bytes().await.unwrap(), PNG);
+}
+
+#[tokio::test]
+async fn bytes_that_are_going_get_no_name_any_more() {
+    let app = TestApp::start().await;
+    let a = app.org("a").await;
+    let bytes = Version {
+        org_id: a.id,
+        version: uuid::Uuid::now_v7(),
+    };
+    let db = &app.state().db;
+    let mut tx = db.system().await.unwrap();
+    storage::insert_reservation(&mut tx, bytes).await.unwrap();
+    assert!(storage::renew_reservation(&mut tx, bytes).await.unwrap());
+    tx.commit().await.unwrap();
+    // As the job that removes them has it while it does.
+    sqlx::query("UPDATE wasel.storage_garbage SET due_at = now() + interval '5 minutes'")
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    let mut tx = db.system().await.unwrap();
+    assert!(!storage::renew_reservation(&mut tx, bytes).await.unwrap());
+    storage::delete_garbage(&mut tx, &[bytes]).await.unwrap();
+    assert!(!storage::renew_reservation(&mut tx, bytes).await.unwrap());
+    tx.commit().await.unwrap();
 }
 
 #[tokio::test]

@@ -48,20 +48,12 @@ async fn upload(
             .store(&state, caller.org_id, "")
             .await
             .map_err(plain)?;
-        match stored.fields.get("org_id").map(|id| id.trim().parse::<Uuid>()) {
-            None => {}
-            Some(Ok(org)) if org == caller.org_id.0 => {}
-            Some(_) => {
-                let status = axum::http::StatusCode::FORBIDDEN;
-                let error = ApiError::new(status, "forbidden", "is not the caller's organisation");
-                return Err(DocumentError(error.at("org_id")));
-            }
-        }
-        // The name a customer sees stays; what cannot be in a name does not.
+        // The name a customer sees stays; what cannot be in a name does not, nor what not every reader of an address
+        // takes for a part of it.
         let shown = stored
             .file_name
             .as_deref()
-            .and_then(|name| ObjectName::parse(name).ok())
+            .and_then(|name| ObjectName::parse(&name.replace('?', "_")).ok())
             .map_or_else(|| "file".to_owned(), |name| name.file_name().to_owned());
         let name = format!("{}/public/api/{}/{shown}", caller.org_id, Uuid::new_v4().simple());
         let name = ObjectName::parse(&name)
@@ -89,12 +81,12 @@ fn plain(error: StorageError) -> DocumentError {
         "InvalidMimeType" => "unsupported_type",
         "EntityTooLarge" => "too_large",
         "SlowDown" => "unavailable",
+        "AccessDenied" => "forbidden",
         _ => "invalid_request",
     };
-    let refused = ApiError::new(error.status, code, error.message);
-    DocumentError(if error.status.is_client_error() {
-        refused.at("file")
-    } else {
-        refused
-    })
+    let mut refused = ApiError::new(error.status, code, error.message);
+    refused.retry_after = error.retry_after;
+    // A refusal by right says itself what is at fault.
+    let is_file = error.status.is_client_error() && code != "forbidden";
+    DocumentError(if is_file { refused.at("file") } else { refused })
 }

@@ -22,7 +22,7 @@ pub struct StorageError {
     pub code: &'static str,
     /// For people.
     pub message: String,
-    retry_after: Option<Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -124,6 +124,20 @@ impl StorageError {
             "NotSupported",
             message,
         )
+    }
+
+    /// Too many uploads at the same time.
+    pub fn busy() -> Self {
+        let message = "too many uploads at the same time; try again";
+        Self {
+            retry_after: Some(Duration::from_secs(5)),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Unavailable",
+                "SlowDown",
+                message,
+            )
+        }
     }
 
     /// The place where files are kept does not answer as it should. Clients may try again.

@@ -25,6 +25,9 @@ pub struct InBucket;
 /// A file named by the path, in the bucket.
 pub struct Object(pub ObjectName);
 
+/// The same in a signed address, which supabase-js escapes once more than it is: `?` comes as `%253F`.
+pub struct SignedObject(pub ObjectName);
+
 /// A JSON body, whatever it says it is.
 pub struct Json<T>(pub T);
 
@@ -67,6 +70,16 @@ impl FromRequestParts<AppState> for Object {
         InBucket::from_request_parts(parts, state).await?;
         let path = parameter(parts, state, "path").await?;
         named(&path).map(Self)
+    }
+}
+
+impl FromRequestParts<AppState> for SignedObject {
+    type Rejection = StorageError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, StorageError> {
+        InBucket::from_request_parts(parts, state).await?;
+        let path = parameter(parts, state, "path").await?;
+        named(&path.replace("%3F", "?")).map(Self)
     }
 }
 

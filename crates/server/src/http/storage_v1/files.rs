@@ -13,7 +13,7 @@ use wasel_db::storage::{self, BUCKET, NewObject};
 use super::error::{ErrorView, StorageError};
 use super::extract::{InBucket, Json as Body, Object, Writer, named};
 use super::list::object_view;
-use super::upload::{check_public, reserve};
+use super::upload::{check_public, keep, reserve};
 use super::{TAG, serve};
 use crate::state::AppState;
 
@@ -165,6 +165,7 @@ async fn copy_file(
         owner_id: caller.user_id.map(|user| user.0),
     };
     let replace = headers.get("x-upsert").is_some_and(|value| value == "true");
+    keep(&state, bytes).await?;
     let mut tx = state.db.tenant(&caller.claims()).await?;
     let copy = storage::insert(&mut tx, &new, replace).await?;
     tx.commit().await?;

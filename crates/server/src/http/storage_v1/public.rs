@@ -28,7 +28,8 @@ pub fn router() -> OpenApiRouter<AppState> {
 /// The public address of a file below `/storage/v1`, if it has one.
 pub fn public_path(state: &AppState, name: &ObjectName) -> Option<String> {
     let is_on = state.config.storage.public_media == Switch::On;
-    (is_on && name.public_org().is_some()).then(|| format!("/object/public/{BUCKET}/{name}"))
+    (is_on && name.public_org().is_some())
+        .then(|| format!("/object/public/{BUCKET}/{}", name.to_url_path()))
 }
 
 /// Download a public file

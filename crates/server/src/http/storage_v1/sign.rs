@@ -16,7 +16,7 @@ use wasel_domain::storage_path::ObjectName;
 
 use super::TAG;
 use super::error::{ErrorView, StorageError};
-use super::extract::{Caller, InBucket, Json as Body, Object, Writer, named};
+use super::extract::{Caller, InBucket, Json as Body, Object, SignedObject, Writer, named};
 use super::serve::{self, DownloadQuery, Reach};
 use super::upload::check_public;
 use crate::auth;
@@ -89,7 +89,8 @@ pub fn download_path(
     lifetime: TimeDelta,
 ) -> Result<String, StorageError> {
     let token = signed(state, &SignedUrl::new(Use::Download, org, name, lifetime))?;
-    Ok(format!("/object/sign/{BUCKET}/{name}?token={token}"))
+    let path = name.to_url_path();
+    Ok(format!("/object/sign/{BUCKET}/{path}?token={token}"))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -188,7 +189,7 @@ struct SignedQuery {
         (status = 400, body = ErrorView), (status = 416, body = ErrorView), (status = 503, body = ErrorView)))]
 async fn download_signed(
     State(state): State<AppState>,
-    Object(name): Object,
+    SignedObject(name): SignedObject,
     Query(query): Query<SignedQuery>,
     Query(download): Query<DownloadQuery>,
     method: Method,
@@ -227,7 +228,8 @@ async fn sign_upload(
     url.owner = caller.user_id.map(|user| user.0);
     url.upsert = upsert;
     let token = signed(&state, &url)?;
+    let path = name.to_url_path();
     Ok(Json(
-        json!({ "url": format!("/object/upload/sign/{BUCKET}/{name}?token={token}"), "token": token }),
+        json!({ "url": format!("/object/upload/sign/{BUCKET}/{path}?token={token}"), "token": token }),
     ))
 }

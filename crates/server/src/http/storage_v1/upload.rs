@@ -1,11 +1,11 @@
 //! Files on their way in. They are read as they come: type and size are judged on the way, and memory holds a few parts.
 
-use std::collections::HashMap;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::BodyDataStream;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{FromRequest, Multipart, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine as _;
@@ -15,7 +15,6 @@ use futures_util::{Stream, StreamExt};
 use ring::digest;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tower_http::timeout::TimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -24,19 +23,21 @@ use wasel_domain::OrgId;
 use wasel_domain::storage_path::ObjectName;
 
 use super::TAG;
+use super::bounds::{FormBody, FormMemory, Patience};
 use super::error::{ErrorView, StorageError};
-use super::extract::{Object, Writer};
+use super::extract::{Object, SignedObject, Writer};
 use super::sign;
 use crate::auth::Caller;
 use crate::state::AppState;
 use crate::storage::file_type::{self, FileType};
 use crate::storage::signed_url::Use;
 
-/// Nobody keeps a place by sending slowly.
-const SILENCE: Duration = Duration::from_secs(30);
+/// For one file to arrive and be stored. Less than a reservation lasts.
 const WHOLE: Duration = Duration::from_secs(3600);
 /// A text field of a form; metadata.
 const TEXT_FIELD: usize = 64 * 1024;
+/// Parts of a form. supabase-js sends three, people four.
+const FORM_PARTS: usize = 32;
 /// What is read of a refused upload, so that the client, which reads the answer only when it has sent all, gets it.
 const DRAINED: usize = 16 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -46,10 +47,6 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(create))
         .routes(routes!(update))
         .routes(routes!(upload_signed))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::REQUEST_TIMEOUT,
-            WHOLE,
-        ))
 }
 
 /// Upload a file
@@ -116,11 +113,11 @@ struct TokenQuery {
         (status = 503, body = ErrorView)))]
 async fn upload_signed(
     State(state): State<AppState>,
-    object: Result<Object, StorageError>,
+    object: Result<SignedObject, StorageError>,
     Query(query): Query<TokenQuery>,
     request: Request,
 ) -> Result<Json<Value>, StorageError> {
-    let opened = object.and_then(|Object(name)| {
+    let opened = object.and_then(|SignedObject(name)| {
         let url = sign::verify(&state, query.token.as_deref(), Use::Upload, &name)?;
         Ok((name, url))
     });
@@ -203,6 +200,21 @@ pub async fn reserve(state: &AppState, org: OrgId) -> Result<Version, StorageErr
     Ok(bytes)
 }
 
+/// Puts off that they go, before a row is to name them.
+///
+/// # Errors
+/// When it took so long that they are gone.
+pub async fn keep(state: &AppState, bytes: Version) -> Result<(), StorageError> {
+    let mut tx = state.db.system().await?;
+    let is_there = storage::renew_reservation(&mut tx, bytes).await?;
+    tx.commit().await?;
+    if is_there {
+        Ok(())
+    } else {
+        Err(broken("it took too long"))
+    }
+}
+
 /// A request with a file in it.
 pub struct Incoming {
     source: Source,
@@ -211,7 +223,7 @@ pub struct Incoming {
 
 enum Source {
     Raw(BodyDataStream),
-    Form(Box<Multipart>),
+    Form(Box<Multipart>, Arc<FormMemory>),
 }
 
 /// A file whose bytes are stored and that has no name yet.
@@ -225,8 +237,6 @@ pub struct Stored {
     user_metadata: Option<Value>,
     /// Of a form: the name the file had.
     pub file_name: Option<String>,
-    /// Of a form: what came beside the file.
-    pub fields: HashMap<String, String>,
 }
 
 impl Incoming {
@@ -235,28 +245,51 @@ impl Incoming {
         let is_form = header_text(&headers, header::CONTENT_TYPE.as_str())
             .is_some_and(|mime| mime.to_ascii_lowercase().starts_with("multipart/form-data"));
         let source = if is_form {
+            let memory = Arc::new(FormMemory::default());
+            let (parts, body) = request.into_parts();
+            let body = FormBody::new(body.into_data_stream(), memory.clone(), DRAINED);
+            let request = Request::from_parts(parts, Body::from_stream(body));
             let form = Multipart::from_request(request, state)
                 .await
                 .map_err(|error| StorageError::invalid(error.body_text()))?;
-            Source::Form(Box::new(form))
+            Source::Form(Box::new(form), memory)
         } else {
             Source::Raw(request.into_body().into_data_stream())
         };
         Ok(Self { source, headers })
     }
 
-    /// Reads the request to its end and stores the file. `hint` is a name whose ending may tell the type.
+    /// Reads the request to its end and stores the file. `hint` is a name whose ending may tell the type. For those who
+    /// may write: it takes a place among their organisation's uploads.
     pub async fn store(
         &mut self,
         state: &AppState,
         org: OrgId,
         hint: &str,
     ) -> Result<Stored, StorageError> {
+        let _place = state
+            .uploads
+            .take(org.0)
+            .await
+            .ok_or_else(StorageError::busy)?;
+        tokio::time::timeout(WHOLE, self.read(state, org, hint))
+            .await
+            .map_err(|_| broken("it took too long"))?
+    }
+
+    async fn read(
+        &mut self,
+        state: &AppState,
+        org: OrgId,
+        hint: &str,
+    ) -> Result<Stored, StorageError> {
+        let mut patience = Patience::default();
         match &mut self.source {
             Source::Raw(body) => {
                 let declared =
                     header_text(&self.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
-                let mut stored = receive(state, org, declared, hint, body).await?;
+                let mut stored =
+                    receive(state, org, declared, hint, body, &mut patience, None).await?;
                 if let Some(cache) = header_text(&self.headers, header::CACHE_CONTROL.as_str()) {
                     stored.cache_control = cache_control(cache);
                 }
@@ -268,16 +301,18 @@ impl Incoming {
                 }
                 Ok(stored)
             }
-            Source::Form(form) => store_form(state, org, hint, form).await,
+            Source::Form(form, memory) => {
+                store_form(state, org, hint, form, memory, &mut patience).await
+            }
         }
     }
 
     /// Reads on, up to a limit, and forgets it.
     pub async fn drain(&mut self) {
         let read = async {
-            let mut left = DRAINED;
             match &mut self.source {
                 Source::Raw(body) => {
+                    let mut left = DRAINED;
                     while let Some(Ok(bytes)) = body.next().await {
                         left = left.saturating_sub(bytes.len());
                         if left == 0 {
@@ -285,15 +320,10 @@ impl Incoming {
                         }
                     }
                 }
-                Source::Form(form) => {
-                    while let Ok(Some(mut field)) = form.next_field().await {
-                        while let Ok(Some(bytes)) = field.chunk().await {
-                            left = left.saturating_sub(bytes.len());
-                            if left == 0 {
-                                return;
-                            }
-                        }
-                    }
+                // Its body counts.
+                Source::Form(form, memory) => {
+                    memory.discard();
+                    while let Ok(Some(_)) = form.next_field().await {}
                 }
             }
         };
@@ -310,8 +340,8 @@ fn broken(error: impl Display) -> StorageError {
     StorageError::invalid(format!("the upload broke off: {error}"))
 }
 
-fn silent(_: tokio::time::error::Elapsed) -> StorageError {
-    broken("nothing came for too long")
+fn silent() -> StorageError {
+    broken("it came too slowly")
 }
 
 async fn store_form(
@@ -319,54 +349,93 @@ async fn store_form(
     org: OrgId,
     hint: &str,
     form: &mut Multipart,
+    memory: &FormMemory,
+    patience: &mut Patience,
 ) -> Result<Stored, StorageError> {
     let mut stored: Option<Stored> = None;
-    let mut fields = HashMap::new();
-    while let Some(mut field) = tokio::time::timeout(SILENCE, form.next_field())
+    let mut cache = None;
+    let mut about = None;
+    let mut parts = 0;
+    while let Some(mut field) = patience
+        .wait(form.next_field())
         .await
-        .map_err(silent)?
+        .ok_or_else(silent)?
         .map_err(|error| broken(error.body_text()))?
     {
+        parts += 1;
+        if parts > FORM_PARTS {
+            let message = format!("the form has more than {FORM_PARTS} parts");
+            return Err(StorageError::invalid(message));
+        }
         let name = field.name().unwrap_or_default().to_owned();
         let file_name = field.file_name().map(str::to_owned);
         // supabase-js sends the file under an empty name; people under any.
         let is_file = file_name.is_some() || name.is_empty();
-        if is_file && stored.is_none() {
+        if is_file {
+            if stored.is_some() {
+                return Err(StorageError::invalid("the form has more than one file"));
+            }
             let declared = field.content_type().unwrap_or_default().to_owned();
             let hint = if hint.is_empty() {
                 file_name.as_deref().unwrap_or_default()
             } else {
                 hint
             };
-            let mut received = receive(state, org, &declared, hint, &mut field).await?;
+            let mut received = receive(
+                state,
+                org,
+                &declared,
+                hint,
+                &mut field,
+                patience,
+                Some(memory),
+            )
+            .await?;
             received.file_name = file_name;
             stored = Some(received);
-        } else if !is_file {
-            let text = read_text(&mut field).await?;
-            fields.insert(name, text);
+            continue;
+        }
+        match name.as_str() {
+            "cacheControl" => cache = Some(read_text(&mut field, patience).await?),
+            "metadata" => about = Some(read_text(&mut field, patience).await?),
+            "org_id" => check_org(org, &read_text(&mut field, patience).await?)?,
+            // Nobody asks for it, so nothing keeps it.
+            _ => {}
         }
     }
     let mut stored =
         stored.ok_or_else(|| StorageError::invalid("No content provided: the form has no file"))?;
-    if let Some(cache) = fields.get("cacheControl") {
-        stored.cache_control = cache_control(cache);
+    if let Some(cache) = cache {
+        stored.cache_control = cache_control(&cache);
     }
-    if let Some(text) = fields.get("metadata") {
+    if let Some(text) = about {
         stored.user_metadata = Some(metadata(text.as_bytes())?);
     }
-    stored.fields = fields;
     Ok(stored)
+}
+
+/// A form may say for which organisation it is meant.
+fn check_org(org: OrgId, text: &str) -> Result<(), StorageError> {
+    match text.trim().parse::<Uuid>() {
+        Ok(named) if named == org.0 => Ok(()),
+        _ => Err(StorageError::forbidden(
+            "org_id: is not the caller's organisation",
+        )),
+    }
 }
 
 async fn read_text(
     field: &mut axum::extract::multipart::Field<'_>,
+    patience: &mut Patience,
 ) -> Result<String, StorageError> {
     let mut text = Vec::new();
-    while let Some(bytes) = tokio::time::timeout(SILENCE, field.chunk())
+    while let Some(bytes) = patience
+        .wait(field.chunk())
         .await
-        .map_err(silent)?
+        .ok_or_else(silent)?
         .map_err(|error| broken(error.body_text()))?
     {
+        patience.earn(bytes.len());
         text.extend_from_slice(&bytes);
         if text.len() > TEXT_FIELD {
             return Err(StorageError::invalid(format!(
@@ -377,19 +446,25 @@ async fn read_text(
     String::from_utf8(text).map_err(|_| StorageError::invalid("a field is not UTF-8"))
 }
 
-/// The bytes of a file, from the network into the storage.
+/// The bytes of a file, from the network into the storage; of a form, `memory` is told of each.
 async fn receive<E: Display>(
     state: &AppState,
     org: OrgId,
     declared: &str,
     hint: &str,
     chunks: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    patience: &mut Patience,
+    memory: Option<&FormMemory>,
 ) -> Result<Stored, StorageError> {
     let mut next = async || -> Result<Option<Bytes>, StorageError> {
-        let chunk = tokio::time::timeout(SILENCE, chunks.next())
-            .await
-            .map_err(silent)?;
-        chunk.transpose().map_err(broken)
+        let chunk = patience.wait(chunks.next()).await.ok_or_else(silent)?;
+        let chunk = chunk.transpose().map_err(broken)?;
+        let size = chunk.as_ref().map_or(0, Bytes::len);
+        patience.earn(size);
+        if let Some(memory) = memory {
+            memory.release(size);
+        }
+        Ok(chunk)
     };
     let mut head = BytesMut::new();
     while head.len() < file_type::HEAD
@@ -438,7 +513,6 @@ async fn receive<E: Display>(
         cache_control: "no-cache".to_owned(),
         user_metadata: None,
         file_name: None,
-        fields: HashMap::new(),
     })
 }
 
@@ -473,6 +547,7 @@ impl Stored {
         name: &ObjectName,
         replace: bool,
     ) -> Result<StorageObject, StorageError> {
+        keep(state, self.bytes).await?;
         let new = NewObject {
             org_id: OrgId(self.bytes.org_id),
             name: name.as_str().to_owned(),
