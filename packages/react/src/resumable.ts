@@ -87,7 +87,7 @@ export function resumable<Name extends StreamedName>(
     if (signal.aborted) return;
     if (status !== 'error') {
       // Only where nothing was heard yet: one that comes back is behind what is told here.
-      if (extension === 'postgres_changes' && start !== undefined && binding.after === 0) binding.after = start;
+      if (extension === 'postgres_changes' && binding.after === 0) binding.after = start ?? 0;
     } else if (message !== undefined && NO_LONGER_KEPT.test(message)) {
       binding.after = 0;
       on.reload();
