@@ -128,6 +128,7 @@ class Topic {
 
   #close(): void {
     clearTimeout(this.#timer);
+    this.#refusal = null;
     this.#refusals = 0;
     const channel = this.#channel;
     this.#channel = null;
