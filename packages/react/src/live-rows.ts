@@ -30,8 +30,8 @@ export abstract class LiveRows<Name extends StreamedName, State extends LiveStat
   #hasRows = false;
   #reading = false;
   #again = false;
-  /** What was told since each reading under way began. */
-  readonly #told = new Set<Change<RowOf<Name>>[]>();
+  /** What became known since each reading under way began. */
+  readonly #told = new Set<(() => void)[]>();
 
   readonly #isWanted: boolean;
 
@@ -65,8 +65,7 @@ export abstract class LiveRows<Name extends StreamedName, State extends LiveStat
       this.subscription(),
       {
         change: (change) => {
-          for (const told of this.#told) told.push(change);
-          this.apply(change);
+          this.learn(() => this.apply(change));
           this.set(this.show());
         },
         reload: () => {
@@ -118,16 +117,22 @@ export abstract class LiveRows<Name extends StreamedName, State extends LiveStat
     this.#reading = false;
   };
 
-  /** Waits for rows, takes them, and takes in anew what was told meanwhile: it is newer. */
+  /** Takes something in, and once more when rows come that were being read before it was known. */
+  protected learn(take: () => void): void {
+    for (const told of this.#told) told.push(take);
+    take();
+  }
+
+  /** Waits for rows, takes them, and takes in anew what became known meanwhile. */
   protected async during<Rows>(rows: Promise<Rows>, take: (rows: Rows) => void): Promise<void> {
     const signal = this.signal;
-    const told: Change<RowOf<Name>>[] = [];
+    const told: (() => void)[] = [];
     this.#told.add(told);
     try {
       const read = await rows;
       if (signal.aborted) return;
       take(read);
-      for (const change of told) this.apply(change);
+      for (const takeAgain of told) takeAgain();
       this.set({ ...this.show(), error: null });
     } finally {
       this.#told.delete(told);

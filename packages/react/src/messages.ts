@@ -51,7 +51,7 @@ export interface UseMessages extends State {
    * refusal is its `sendError`. Does not reject.
    */
   send: (content: string | OutboundContent, options?: SendOptions) => Promise<ThreadMessage>;
-  /** Sends anew what failed, before or after it reached the server. */
+  /** Sends anew what failed, before or after it reached the server, with the quote and metadata it had. */
   retry: (key: string) => Promise<ThreadMessage | null>;
   /** Forgets a message that could not be handed over. */
   discard: (key: string) => void;
@@ -195,7 +195,12 @@ class MessagesStore extends LiveRows<'messages', State> {
     const failed = this.snapshot().messages.find((message) => message.key === key && message.status === 'failed');
     // The log keeps what was sent in the form in which it is sent.
     if (!failed || failed.direction !== 'outbound' || failed.content === null) return null;
-    return this.send(failed.content as OutboundContent);
+    try {
+      return await this.send(failed.content as OutboundContent, await this.#optionsOf(failed));
+    } catch (thrown) {
+      this.fail(thrown);
+      return null;
+    }
   };
 
   readonly discard = (key: string): void => {
@@ -213,13 +218,39 @@ class MessagesStore extends LiveRows<'messages', State> {
     }
   };
 
+  /** What a message of the log was sent with. */
+  async #optionsOf({ quoted_message_id: quoted, metadata }: Message): Promise<SendOptions> {
+    // What is gone cannot be quoted any more.
+    const replyTo = quoted === null ? null : await this.#idOf(quoted);
+    const isKept = typeof metadata === 'object' && metadata !== null && !Array.isArray(metadata);
+    return { ...(replyTo !== null && { replyTo }), ...(isKept && { metadata: metadata as { [name: string]: Json } }) };
+  }
+
+  /** Our id of a message that the provider knows by this one; it may be on a page that is not here. */
+  async #idOf(providerId: string): Promise<string | null> {
+    const here = [...this.#rows.values()].find((row) => row.provider_message_id === providerId);
+    if (here) return here.id;
+    const [row] = await rowsOf<Pick<Message, 'id'>>(
+      this.connection.client
+        .from('messages')
+        .select('id')
+        .eq('conversation_id', this.#conversation ?? '')
+        .eq('provider_message_id', providerId)
+        .limit(1)
+        .abortSignal(this.signal),
+    );
+    return row?.id ?? null;
+  }
+
   /** Hands it over. It goes on when the component is gone: it was asked for. */
   async #post(draft: Draft): Promise<ThreadMessage> {
     const { key } = draft.message;
     try {
       const row = await this.#tried(draft);
-      // The feed may have been faster, and is newer then.
-      if (!this.#rows.has(row.id)) this.#take(row);
+      // The feed, or a reading, may have been faster, and is newer then.
+      this.learn(() => {
+        if (!this.#rows.has(row.id)) this.#take(row);
+      });
       this.set(this.show());
       return this.#shown(this.#rows.get(row.id) ?? row);
     } catch (thrown) {

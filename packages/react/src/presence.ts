@@ -2,6 +2,7 @@ import { useMemo } from 'react';
 
 import { useConnection } from './context.js';
 import type { ClientOption, Connection } from './context.js';
+import type { WaselError } from './errors.js';
 import { Store, useStore } from './store.js';
 import { joinTopic } from './topics.js';
 
@@ -20,6 +21,8 @@ interface State {
   /** By name. A person with several windows is one. */
   people: OnlinePerson[];
   live: boolean;
+  /** Why the topic may not be joined. */
+  error: WaselError | null;
 }
 
 export interface UsePresence extends State {
@@ -55,13 +58,14 @@ class PresenceStore extends Store<State> {
   readonly #isTracked: boolean;
 
   constructor(connection: Connection, isTracked: boolean) {
-    super({ people: [], live: false });
+    super({ people: [], live: false, error: null });
     this.#connection = connection;
     this.#isTracked = isTracked;
   }
 
   protected override run(signal: AbortSignal): void {
     const { client, who } = this.#connection;
+    if (who.status === 'failed') this.set({ error: who.error });
     if (who.status !== 'signed_in') return;
     const { userId, name } = who;
     joinTopic(
@@ -71,11 +75,11 @@ class PresenceStore extends Store<State> {
         presenceKey: userId,
         ...(this.#isTracked && { track: { user_id: userId, name: name ?? '', online_at: new Date().toISOString() } }),
         sync: (states) => this.#show(states),
-        live: (live) => this.set({ live }),
+        live: (live, error) => this.set({ live, error }),
       },
       signal,
     );
-    signal.addEventListener('abort', () => this.set({ people: [], live: false }));
+    signal.addEventListener('abort', () => this.set({ people: [], live: false, error: null }));
   }
 
   #show(states: unknown[]): void {

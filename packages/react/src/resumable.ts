@@ -23,7 +23,7 @@ export interface Subscription<Name extends StreamedName> {
 export interface SubscriptionEvents<Row> {
   /** In the order of the commits. One that was missed while offline comes too, once. */
   change(change: Change<Row>): void;
-  /** Rows have to be read (again): it is live from now, and what was before is not told. */
+  /** Rows have to be read (again): it is live from now, and what was before is not told. Comes before `live`. */
   reload(): void;
   /** Whether changes arrive at the moment, and why not: `subscription_refused` stays so, anything else is tried again. */
   live(isLive: boolean, error: WaselError | null): void;
@@ -35,7 +35,7 @@ interface Binding {
   schema: 'public';
   table: string;
   filter?: string;
-  /** The last `change_seq` seen; 0 is from now on. */
+  /** The last `change_seq` seen, or the one where it began; 0 is from now on. */
   after: number;
 }
 
@@ -45,6 +45,8 @@ interface SystemMessage {
   extension?: string;
   status?: string;
   message?: string;
+  /** Where a binding without a position began; Supabase's own server has none. */
+  change_seq?: number;
 }
 
 const FIRST_WAIT = 1_000;
@@ -65,6 +67,8 @@ export function resumable<Name extends StreamedName>(
 ): void {
   const binding: Binding = { event: '*', schema: 'public', table, after: 0, ...(filter !== undefined && { filter }) };
   let wait = FIRST_WAIT;
+  /** Whether the next join goes on from a position. */
+  let resumes = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let close = () => {};
 
@@ -79,9 +83,12 @@ export function resumable<Name extends StreamedName>(
     else on.change({ type: payload.eventType === 'INSERT' ? 'INSERT' : 'UPDATE', row: row as RowOf<Name> });
   };
 
-  const told = ({ extension, status, message }: SystemMessage) => {
-    if (signal.aborted || status !== 'error') return;
-    if (message !== undefined && NO_LONGER_KEPT.test(message)) {
+  const told = ({ extension, status, message, change_seq: start }: SystemMessage) => {
+    if (signal.aborted) return;
+    if (status !== 'error') {
+      // Only where nothing was heard yet: one that comes back is behind what is told here.
+      if (extension === 'postgres_changes' && binding.after === 0) binding.after = start ?? 0;
+    } else if (message !== undefined && NO_LONGER_KEPT.test(message)) {
       binding.after = 0;
       on.reload();
     } else if (extension === 'postgres_changes') {
@@ -105,10 +112,11 @@ export function resumable<Name extends StreamedName>(
         if (isOver || signal.aborted) return;
         if (status === 'SUBSCRIBED') {
           wait = FIRST_WAIT;
+          if (!resumes) on.reload();
           on.live(true, null);
-          if (binding.after === 0) on.reload();
           return;
         }
+        resumes = binding.after > 0;
         on.live(false, error ? new WaselError(error.message, { code: 'subscription', cause: error }) : null);
         if (status !== 'CLOSED') return;
         // The others rejoin by themselves; a channel that the server closed is gone for supabase-js.

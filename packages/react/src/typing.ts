@@ -2,6 +2,7 @@ import { useMemo } from 'react';
 
 import { useConnection } from './context.js';
 import type { ClientOption, Connection } from './context.js';
+import type { WaselError } from './errors.js';
 import { Store, useStore } from './store.js';
 import { joinTopic } from './topics.js';
 import type { TopicHandle } from './topics.js';
@@ -16,6 +17,8 @@ interface State {
   /** Who else is typing now. */
   typing: Typist[];
   live: boolean;
+  /** Why the topic may not be joined. */
+  error: WaselError | null;
 }
 
 export interface UseTyping extends State {
@@ -45,13 +48,14 @@ class TypingStore extends Store<State> {
   #said = 0;
 
   constructor(connection: Connection, conversation: string | null) {
-    super({ typing: [], live: false });
+    super({ typing: [], live: false, error: null });
     this.#connection = connection;
     this.#conversation = conversation;
   }
 
   protected override run(signal: AbortSignal): void {
     const { client, who } = this.#connection;
+    if (who.status === 'failed') this.set({ error: who.error });
     if (this.#conversation === null || who.status !== 'signed_in') return;
     // Before the topic is left.
     signal.addEventListener('abort', () => {
@@ -59,7 +63,7 @@ class TypingStore extends Store<State> {
       this.#topic = null;
       for (const { timer } of this.#typists.values()) clearTimeout(timer);
       this.#typists.clear();
-      this.set({ typing: [], live: false });
+      this.set({ typing: [], live: false, error: null });
     });
     const name = `conversation:${this.#conversation}`;
     this.#topic = joinTopic(
@@ -69,7 +73,7 @@ class TypingStore extends Store<State> {
         message: (event, payload) => {
           if (event === 'typing') this.#heard(payload, who.userId);
         },
-        live: (live) => this.set({ live }),
+        live: (live, error) => this.set({ live, error }),
       },
       signal,
     );

@@ -6,34 +6,7 @@ import { beforeEach, describe, test } from 'node:test';
 import { resumable } from '@wasel/react';
 
 import { until } from '../../../tests/js/harness.mjs';
-
-/** What supabase-js is to the subscription. */
-class FakeClient {
-  channels = [];
-
-  channel(topic) {
-    const channel = {
-      topic,
-      handlers: {},
-      on: (type, binding, handler) => {
-        channel.handlers[type] = handler;
-        if (type === 'postgres_changes') channel.binding = binding;
-        return channel;
-      },
-      subscribe: (told) => {
-        channel.told = told;
-        return channel;
-      },
-    };
-    this.channels.push(channel);
-    return channel;
-  }
-
-  removeChannel(channel) {
-    channel.isRemoved = true;
-    return Promise.resolve('ok');
-  }
-}
+import { FakeClient } from './fake.mjs';
 
 let client;
 let heard;
@@ -55,13 +28,21 @@ const last = () => client.channels.at(-1);
 const insert = (row, more = {}) =>
   last().handlers.postgres_changes({ eventType: 'INSERT', new: row, old: {}, errors: null, ...more });
 
+const began = (position) =>
+  last().handlers.system({
+    extension: 'postgres_changes',
+    status: 'ok',
+    message: 'Subscribed to PostgreSQL',
+    change_seq: position,
+  });
+
 describe('a subscription', () => {
   test('asks for its rows from now on, and reads once it stands', () => {
     const binding = { event: '*', schema: 'public', table: 'messages', filter: 'conversation_id=eq.1', after: 0 };
     assert.deepEqual(last().binding, binding);
     assert.deepEqual(heard, []);
     last().told('SUBSCRIBED');
-    assert.deepEqual(heard, ['live', 'reload']);
+    assert.deepEqual(heard, ['reload', 'live']);
   });
 
   test('goes on after the last position that it heard, without reading anew', () => {
@@ -80,7 +61,31 @@ describe('a subscription', () => {
     insert({ id: 'x' });
     last().told('CHANNEL_ERROR');
     last().told('SUBSCRIBED');
-    assert.deepEqual(heard.slice(3), ['not live', 'live', 'reload']);
+    assert.deepEqual(heard.slice(3), ['not live', 'reload', 'live']);
+  });
+
+  test('that heard nothing goes on from where it began, if the server says where', () => {
+    last().told('SUBSCRIBED');
+    began(30);
+    assert.equal(last().binding.after, 30);
+    last().told('CHANNEL_ERROR');
+    last().told('SUBSCRIBED');
+    assert.deepEqual(heard, ['reload', 'live', 'not live', 'live'], 'nothing is read anew');
+  });
+
+  test('keeps the position it has when it is told where it began', () => {
+    last().told('SUBSCRIBED');
+    insert({ id: 'x', change_seq: 41 });
+    last().told('CHANNEL_ERROR');
+    last().told('SUBSCRIBED');
+    began(90);
+    assert.equal(last().binding.after, 41, 'what came in between has not been told yet');
+  });
+
+  test('reads at first even if it is told where it began before it stands', () => {
+    began(30);
+    last().told('SUBSCRIBED');
+    assert.deepEqual(heard, ['reload', 'live']);
   });
 
   test('reads anew when its position is no longer kept, and goes on from there', () => {
@@ -125,7 +130,7 @@ describe('a subscription', () => {
     assert.equal(last().isRemoved, true);
     insert({ id: 'x' });
     last().told('CLOSED');
-    assert.deepEqual(heard, ['live', 'reload']);
+    assert.deepEqual(heard, ['reload', 'live']);
     assert.equal(client.channels.length, 1);
   });
 });
