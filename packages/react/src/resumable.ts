@@ -46,7 +46,7 @@ interface SystemMessage {
   status?: string;
   message?: string;
   /** Where a binding without a position began; Supabase's own server has none. */
-  change_seq?: number;
+  after?: number;
 }
 
 const FIRST_WAIT = 1_000;
@@ -83,7 +83,7 @@ export function resumable<Name extends StreamedName>(
     else on.change({ type: payload.eventType === 'INSERT' ? 'INSERT' : 'UPDATE', row: row as RowOf<Name> });
   };
 
-  const told = ({ extension, status, message, change_seq: start }: SystemMessage) => {
+  const told = ({ extension, status, message, after: start }: SystemMessage) => {
     if (signal.aborted) return;
     if (status !== 'error') {
       // Only where nothing was heard yet: one that comes back is behind what is told here.

@@ -33,7 +33,7 @@ const began = (position) =>
     extension: 'postgres_changes',
     status: 'ok',
     message: 'Subscribed to PostgreSQL',
-    change_seq: position,
+    after: position,
   });
 
 describe('a subscription', () => {
