@@ -142,12 +142,7 @@ impl Groups {
                 if member.outbox.offer(&frames) {
                     delivered += frames.len();
                 } else if has_history {
-                    member.behind = Some(Box::new(Behind {
-                        read: seq - 1,
-                        fence: 0,
-                        heard: None,
-                        attended: false,
-                    }));
+                    member.behind = Some(Box::new(Behind::new(seq - 1, None)));
                     member.outbox.ask_catch_up();
                 } else {
                     member.outbox.overflow();

@@ -421,21 +421,28 @@ impl Membership {
         tenant.rescope(&self.topic, self.socket, scope, user_id, &around);
     }
 
+    /// Whether the tenant's presence leaves room for this beside the rest. Two that ask at the same time may both be told
+    /// so: the bound is exceeded by what is under way at most.
+    pub fn has_room_for(&self, payload: &serde_json::Map<String, serde_json::Value>) -> bool {
+        let tenant = lock(&self.tenant);
+        tenant.has_room_for(&self.topic, self.socket, payload, &self.hub.limits)
+    }
+
     /// Begins to read history if the channel is behind.
     pub fn catch_up(&mut self) {
         let Some(history) = &self.hub.history else {
             return;
         };
-        if !lock(&self.tenant).attend(&self.topic, self.socket) {
+        let attended = lock(&self.tenant).attend(&self.topic, self.socket);
+        let Some(place) = attended else {
             return;
-        }
+        };
         let catch_up = CatchUp {
             hub: self.hub.clone(),
             history: history.clone(),
             org_id: self.org_id,
             tenant: self.tenant.clone(),
-            topic: self.topic.clone(),
-            socket: self.socket,
+            place,
             outbox: self.outbox.clone(),
         };
         self.catch_up = Some(tokio::spawn(catch_up.run()));

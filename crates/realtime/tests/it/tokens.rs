@@ -75,7 +75,7 @@ async fn a_join_without_a_tenant_is_refused_at_once_in_words() {
 #[tokio::test]
 async fn a_key_that_proves_a_tenant_is_enough_to_join() {
     let world = World::new();
-    let mut client = world.connect_with(Vsn::V2, Some(member_of(ORG_A)), 64);
+    let mut client = world.connect_with(Vsn::V2, Some("a"), 64);
     client
         .join_with("realtime:x", join_payload(json!("sb_secret_x")))
         .await;
