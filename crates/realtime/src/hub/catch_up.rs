@@ -209,3 +209,69 @@ impl CatchUp {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::RwLock;
+
+    use serde_json::json;
+
+    use super::super::position::Position;
+    use super::super::tenant::{Around, Join};
+    use super::*;
+    use crate::auth::Scope;
+    use crate::binding;
+    use crate::codec::Vsn;
+    use crate::limits::Limits;
+
+    #[test]
+    fn a_way_back_that_was_given_up_does_nothing_to_the_channel_in_its_place() {
+        let (catalog, interest, position) =
+            (Catalog::default(), RwLock::default(), Position::default());
+        position.settle(10);
+        let around = Around {
+            catalog: &catalog,
+            interest: &interest,
+            position: &position,
+            has_history: true,
+        };
+        let outbox = Arc::new(Outbox::new(Vsn::V2, &Limits::default()));
+        let topic = TopicKey {
+            name: Arc::from("realtime:x"),
+            private: false,
+        };
+        let mut tenant = Tenant::default();
+        let join = |tenant: &mut Tenant| {
+            let list = json!([{"event": "*", "schema": "public", "table": "messages", "after": 5}]);
+            let join = Join {
+                socket: 1,
+                outbox: &outbox,
+                topic: topic.clone(),
+                join_ref: "1",
+                reference: None,
+                asked: binding::read(Some(&list)).expect("bindings"),
+                user_id: None,
+                presence_key: "k".to_owned(),
+                hears_presence: false,
+                wants_replay: false,
+            };
+            let scope = Scope {
+                role: Arc::from("authenticated"),
+                channels: None,
+            };
+            tenant.join(join, scope, &around);
+            tenant.attend(&topic, 1).expect("it is behind")
+        };
+        let old = join(&mut tenant);
+        tenant.leave(&topic, 1, &interest);
+        let new = join(&mut tenant);
+        assert_ne!(old.number, new.number);
+        tenant.has_read(&old, 9);
+        assert_eq!(tenant.start_over(&old, 9), None);
+        assert_eq!(tenant.begin_from(&old, 9), None);
+        assert_eq!(tenant.go_live(&old, 10), None);
+        assert_eq!(tenant.unread(&old, &catalog), None);
+        assert_eq!(tenant.unread(&new, &catalog).map(|(read, _)| read), Some(5));
+        assert_eq!(tenant.go_live(&new, 10), Some(true));
+    }
+}

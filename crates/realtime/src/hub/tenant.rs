@@ -406,7 +406,7 @@ impl Tenant {
         let Some(topic) = self.topics.get_mut(key) else {
             return gone;
         };
-        let Some(member) = topic.members.get_mut(&socket) else {
+        let Some(member) = topic.members.get(&socket) else {
             return gone;
         };
         let owner = Owner::here(socket);
