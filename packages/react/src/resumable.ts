@@ -45,6 +45,8 @@ interface SystemMessage {
   extension?: string;
   status?: string;
   message?: string;
+  /** The `change_seq` from which on the subscription is live. */
+  after?: number;
 }
 
 const FIRST_WAIT = 1_000;
@@ -79,8 +81,11 @@ export function resumable<Name extends StreamedName>(
     else on.change({ type: payload.eventType === 'INSERT' ? 'INSERT' : 'UPDATE', row: row as RowOf<Name> });
   };
 
-  const told = ({ extension, status, message }: SystemMessage) => {
-    if (signal.aborted || status !== 'error') return;
+  const told = ({ extension, status, message, after }: SystemMessage) => {
+    if (signal.aborted) return;
+    // Cut off before anything was heard, it comes back from where it began.
+    if (status === 'ok' && after !== undefined && binding.after === 0) binding.after = after;
+    if (status !== 'error') return;
     if (message !== undefined && NO_LONGER_KEPT.test(message)) {
       binding.after = 0;
       on.reload();
