@@ -38,16 +38,16 @@ async fn a_page_is_bounded_in_bytes_and_brings_nothing_that_is_stale() {
             .map(|it| (it.node_id, it.seq, it.body.map(|body| body.len())))
             .collect::<Vec<_>>()
     };
-    let whole = Some(1000);
+    let whole = Some(1000_usize);
     let expected = [
-        (one, 1, whole),
+        (one, 1_i64, whole),
         (one, 2, whole),
         (two, 1, whole),
         (two, 2, whole),
     ];
     assert_eq!(page([0, 0], 1500).await, expected);
     // One that is larger than a page comes all the same, and the number of messages is bounded, too.
-    assert_eq!(page([4, 2], 1).await, [(one, 5, whole)]);
+    assert_eq!(page([4, 2], 1).await, [(one, 5_i64, whole)]);
     assert_eq!(page([0, 2], 1_000_000).await.len(), 4);
 
     let mut connection = test.connect().await;
@@ -57,7 +57,7 @@ async fn a_page_is_bounded_in_bytes_and_brings_nothing_that_is_stale() {
         .unwrap();
     connection.close().await.unwrap();
     let expected = [
-        (one, 2, None),
+        (one, 2_i64, None),
         (one, 3, None),
         (one, 4, None),
         (one, 5, None),
