@@ -17,9 +17,20 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 pub struct NodeMessage {
     pub node_id: Uuid,
     pub seq: i64,
-    pub body: Vec<u8>,
-    /// How long ago it was written.
-    pub age_ms: i64,
+    /// `None` for one that is of no use any more.
+    pub body: Option<Vec<u8>>,
+    /// Place in its node's part of the page, from 1.
+    pub number: i64,
+    /// Length of the bodies of its node's part of the page up to here.
+    pub bytes: i64,
+}
+
+/// How much is read of each node at once.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSize {
+    pub messages: i64,
+    /// Exceeded by the last message at most.
+    pub bytes: i64,
 }
 
 /// Says that a node lives. `true` when nobody knew it, or it had been given up.
@@ -77,25 +88,45 @@ pub async fn insert(tx: &mut SystemTx, node: Uuid, first: i64, bodies: &[Vec<u8>
     Ok(())
 }
 
-/// The messages of these nodes after the numbers given with them, in each node's order, at most `limit` of each.
+/// A page of the messages of each of these nodes after the numbers given with them, in each node's order. Messages that
+/// go on after four bytes with the `stale` prefix and are older than its time come without their bodies.
 pub async fn list_after(
     tx: &mut SystemTx,
     nodes: &[Uuid],
     after: &[i64],
-    limit: i64,
+    page: PageSize,
+    stale: (&[u8], Duration),
 ) -> Result<Vec<NodeMessage>> {
+    let (prefix, age) = stale;
     Ok(sqlx::query_as(
-        "SELECT m.node_id, m.seq, m.body,
-             (extract(epoch FROM now() - m.created_at) * 1000)::bigint AS age_ms
+        "SELECT page.node_id, page.seq, page.number, page.bytes,
+             CASE WHEN page.is_of_use THEN (SELECT m.body FROM wasel.node_messages m
+                 WHERE m.node_id = page.node_id AND m.seq = page.seq) END AS body
          FROM unnest($1::uuid[], $2::bigint[]) AS heard (node_id, seq)
          CROSS JOIN LATERAL (
-             SELECT * FROM wasel.node_messages m WHERE m.node_id = heard.node_id AND m.seq > heard.seq
-             ORDER BY m.seq LIMIT $3) m
-         ORDER BY m.node_id, m.seq",
+             SELECT sized.node_id, sized.seq, sized.is_of_use, sized.length,
+                 row_number() OVER (ORDER BY sized.seq) AS number,
+                 (sum(sized.length) OVER (ORDER BY sized.seq))::bigint AS bytes
+             FROM (
+                 SELECT m.node_id, m.seq, judged.is_of_use,
+                     CASE WHEN judged.is_of_use THEN octet_length(m.body) ELSE 0 END AS length
+                 FROM wasel.node_messages m
+                 CROSS JOIN LATERAL (
+                     SELECT m.created_at > now() - make_interval(secs => $6)
+                         OR substring(m.body FROM 5 FOR octet_length($5::bytea)) <> $5::bytea AS is_of_use
+                 ) judged
+                 WHERE m.node_id = heard.node_id AND m.seq > heard.seq
+                 ORDER BY m.seq LIMIT $3) sized
+         ) page
+         WHERE page.bytes - page.length < $4
+         ORDER BY page.node_id, page.seq",
     )
     .bind(nodes)
     .bind(after)
-    .bind(limit)
+    .bind(page.messages)
+    .bind(page.bytes)
+    .bind(prefix)
+    .bind(age.as_secs_f64())
     .fetch_all(&mut **tx)
     .await?)
 }

@@ -24,7 +24,7 @@ pub struct Claims {
 /// Verifies tokens. The server implements it over its own key material and database.
 #[async_trait]
 pub trait Authorizer: Send + Sync {
-    /// Verifies a token that a client sent in a join or in `access_token`, and again every few minutes while it is in
+    /// Verifies a token that a client sent in a join, in `access_token` or as its `apikey`, and again every few minutes while it is in
     /// use. [`ErrorCode::UnknownErrorOnChannel`] means that it could not be verified now (the database is away): a
     /// channel that is live then stays so. `org_id` is the tenant that the connection names, for people in several and
     /// for keys of none.
@@ -38,7 +38,7 @@ pub trait Authorizer: Send + Sync {
 /// What somebody may do on a topic they may listen to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicRights {
-    /// Send broadcasts.
+    /// Send broadcasts and track presence.
     pub send: bool,
 }
 

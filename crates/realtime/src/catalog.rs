@@ -42,7 +42,7 @@ impl TableInfo {
     }
 }
 
-/// All published names of schema `public`. Replaced as a whole by [`crate::Hub::replace_catalog`].
+/// All published names of schema `public`; the same for as long as the process runs.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog(pub HashMap<String, TableInfo>);
 

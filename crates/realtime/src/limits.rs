@@ -21,6 +21,9 @@ pub struct Limits {
     pub messages_per_second: u32,
     /// Largest presence payload in bytes; it is kept in memory.
     pub presence_bytes: usize,
+    /// What all channels of a tenant track on this node, in entries and bytes: it is told whole to other nodes.
+    pub tenant_presences: usize,
+    pub tenant_presence_bytes: usize,
     /// A socket that says nothing for so long is closed. Clients beat every 25 or 30 s.
     pub idle: Duration,
     /// A frame that takes longer to be written means that nobody reads.
@@ -44,6 +47,8 @@ impl Default for Limits {
             history_rows: 256,
             messages_per_second: 100,
             presence_bytes: 32 * 1024,
+            tenant_presences: 5000,
+            tenant_presence_bytes: 1024 * 1024,
             idle: Duration::from_secs(60),
             write: Duration::from_secs(30),
             authorize: Duration::from_secs(8),

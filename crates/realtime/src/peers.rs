@@ -35,13 +35,15 @@ pub enum PeerMessage {
     },
     /// A channel tracks this now; without `meta` it no longer does.
     Presence { org_id: Uuid, entry: PresenceEntry },
-    /// All that the channels of a tenant track on this node. What was told before is forgotten.
+    /// All that is tracked on this node follows, up to [`Self::Introduced`].
+    Introducing,
+    /// Some of what the channels of a tenant track on this node.
     Presences {
         org_id: Uuid,
         entries: Vec<PresenceEntry>,
     },
-    /// All presence of the node is to be forgotten.
-    Forget,
+    /// What was not mentioned since [`Self::Introducing`] is tracked no more.
+    Introduced,
     /// Tokens of a person, or of all, are to be verified again.
     Recheck { org_id: Uuid, user_id: Option<Uuid> },
 }
@@ -81,7 +83,8 @@ enum Head {
         org_id: Uuid,
         entries: Vec<PresenceEntry>,
     },
-    Forget,
+    Introducing,
+    Introduced,
     Recheck {
         org_id: Uuid,
         user_id: Option<Uuid>,
@@ -89,6 +92,9 @@ enum Head {
 }
 
 impl PeerMessage {
+    /// How the head of an encoded broadcast begins, after the four bytes of its length.
+    pub const BROADCAST_PREFIX: &[u8] = b"{\"broadcast\":";
+
     /// Bytes for the way: the length of the head in four bytes, the head as JSON, the payload.
     pub fn encode(&self) -> Vec<u8> {
         let (head, payload) = match self.clone() {
@@ -115,7 +121,8 @@ impl PeerMessage {
             Self::Presences { org_id, entries } => {
                 (Head::Presences { org_id, entries }, Bytes::new())
             }
-            Self::Forget => (Head::Forget, Bytes::new()),
+            Self::Introducing => (Head::Introducing, Bytes::new()),
+            Self::Introduced => (Head::Introduced, Bytes::new()),
             Self::Recheck { org_id, user_id } => (Head::Recheck { org_id, user_id }, Bytes::new()),
         };
         let mut out = vec![0; 4];
@@ -158,7 +165,8 @@ impl PeerMessage {
             }
             Head::Presence { org_id, entry } => Self::Presence { org_id, entry },
             Head::Presences { org_id, entries } => Self::Presences { org_id, entries },
-            Head::Forget => Self::Forget,
+            Head::Introducing => Self::Introducing,
+            Head::Introduced => Self::Introduced,
             Head::Recheck { org_id, user_id } => Self::Recheck { org_id, user_id },
         })
     }
@@ -183,6 +191,7 @@ mod tests {
                 event,
                 payload,
             };
+            prop_assert!(message.encode()[4..].starts_with(PeerMessage::BROADCAST_PREFIX));
             let again = PeerMessage::decode(&message.encode()).expect("own messages are valid");
             prop_assert_eq!(format!("{message:?}"), format!("{again:?}"));
         }
@@ -211,6 +220,7 @@ mod tests {
             org_id: Uuid::nil(),
             entries: vec![entry.clone()],
         };
+        assert!(!message.encode()[4..].starts_with(PeerMessage::BROADCAST_PREFIX));
         match PeerMessage::decode(&message.encode()) {
             Some(PeerMessage::Presences { entries, .. }) => assert_eq!(entries, [entry]),
             other => panic!("{other:?}"),

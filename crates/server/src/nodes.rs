@@ -25,13 +25,14 @@ const PACE: Duration = Duration::from_millis(10);
 /// Messages and bytes of one batch.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Messages of each node read at once.
+/// Messages and bytes of each node read at once; one message may be larger.
 const PAGE: i64 = 1000;
+const PAGE_BYTES: i64 = 4 * 1024 * 1024;
 /// Beyond this broadcasts are dropped, and beyond twice as much presence, too.
 const MAX_QUEUED: usize = 20_000;
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// A broadcast is of no use later.
-const WORTH_MS: i64 = 10_000;
+const WORTH: Duration = Duration::from_secs(10);
 
 /// What is to be told to the other nodes.
 pub struct NodeLink {
@@ -224,9 +225,6 @@ impl FollowNodes {
         }
         heard.others = others;
         let dropped = self.link.must_introduce.swap(false, Ordering::Relaxed);
-        if dropped {
-            self.link.send(&PeerMessage::Forget);
-        }
         if (has_come || is_new_here || dropped) && self.link.any() {
             self.hub.introduce();
         }
@@ -241,13 +239,23 @@ impl FollowNodes {
             .map(|node| heard.read.get(node).copied().unwrap_or(0))
             .collect();
         let mut tx = self.db.system().await?;
-        let messages = node_messages::list_after(&mut tx, &nodes, &after, PAGE).await?;
+        let page = node_messages::PageSize {
+            messages: PAGE,
+            bytes: PAGE_BYTES,
+        };
+        let is_stale_broadcast = (PeerMessage::BROADCAST_PREFIX, WORTH);
+        let messages =
+            node_messages::list_after(&mut tx, &nodes, &after, page, is_stale_broadcast).await?;
         tx.commit().await?;
-        let is_full = messages.len() as i64 >= PAGE;
+        let is_full = messages
+            .iter()
+            .any(|message| message.number >= PAGE || message.bytes >= PAGE_BYTES);
         for message in messages {
             heard.read.insert(message.node_id, message.seq);
-            match PeerMessage::decode(&message.body) {
-                Some(PeerMessage::Broadcast { .. }) if message.age_ms > WORTH_MS => {}
+            let Some(body) = message.body else {
+                continue;
+            };
+            match PeerMessage::decode(&body) {
                 Some(told) => self.hub.receive(message.node_id, told),
                 None => {
                     tracing::debug!(node.id = %message.node_id, "a message of another node was not understood");

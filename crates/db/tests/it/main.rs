@@ -5,4 +5,5 @@
 mod cluster;
 mod lanes;
 mod live_connections;
+mod node_messages;
 mod status;

@@ -14,7 +14,6 @@ use crate::catalog::{Catalog, TableInfo};
 use crate::change::Change;
 use crate::codec::{Outgoing, Vsn, put_json};
 use crate::outbox::Outbox;
-use crate::socket::messages;
 
 /// The groups of one tenant, found by what they listen to.
 #[derive(Debug, Default)]
@@ -142,12 +141,7 @@ impl Groups {
                 if member.outbox.offer(&frames) {
                     delivered += frames.len();
                 } else if has_history {
-                    member.behind = Some(Box::new(Behind {
-                        read: seq - 1,
-                        fence: 0,
-                        heard: None,
-                        attended: false,
-                    }));
+                    member.behind = Some(Box::new(Behind::new(seq - 1, None)));
                     member.outbox.ask_catch_up();
                 } else {
                     member.outbox.overflow();
@@ -200,26 +194,6 @@ impl Groups {
         names.sort_unstable();
         names.dedup();
         Some(names)
-    }
-
-    /// Checks all bindings against a new catalog and tells channels whose bindings now work, or no longer do.
-    pub fn recompile(&mut self, catalog: &Catalog, interest: &RwLock<Interest>) {
-        let ids: Vec<u64> = self.by_id.keys().copied().collect();
-        for id in ids {
-            self.unindex(id, interest);
-            if let Some(group) = self.by_id.get_mut(&id) {
-                let before = std::mem::take(&mut group.problem);
-                group.compile(catalog);
-                if group.problem != before {
-                    let Group { key, problem, .. } = &*group;
-                    let frame = messages::subscribed(key.vsn, &key.topic, None, problem, None);
-                    for member in group.members.values() {
-                        member.outbox.push(frame.clone());
-                    }
-                }
-            }
-            self.index(id, interest);
-        }
     }
 
     /// Puts a socket into the group of that key, made if it is the first.

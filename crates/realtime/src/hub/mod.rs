@@ -42,13 +42,15 @@ pub struct Hub {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) limits: Limits,
     pub(crate) counters: Counters,
-    catalog: RwLock<Arc<Catalog>>,
+    catalog: Arc<Catalog>,
     interest: RwLock<Interest>,
     tenants: RwLock<HashMap<Uuid, Arc<Mutex<Tenant>>>>,
     next_socket: AtomicU64,
     history: Option<Arc<dyn History>>,
     history_reads: Semaphore,
     peers: Option<Arc<dyn Peers>>,
+    /// Nodes that introduce themselves at the moment.
+    introductions: Mutex<HashMap<Uuid, nodes::Mentioned>>,
     position: Position,
 }
 
@@ -103,13 +105,14 @@ impl Hub {
             authorizer,
             limits,
             counters: Counters::default(),
-            catalog: RwLock::new(Arc::new(catalog)),
+            catalog: Arc::new(catalog),
             interest: RwLock::default(),
             tenants: RwLock::default(),
             next_socket: AtomicU64::new(1),
             history: None,
             history_reads: Semaphore::new(HISTORY_READS),
             peers: None,
+            introductions: Mutex::default(),
             position: Position::default(),
         }
     }
@@ -234,19 +237,6 @@ impl Hub {
         users
     }
 
-    /// Replaces the published tables. Bindings that could not be met before are tried again.
-    pub fn replace_catalog(&self, catalog: Catalog) {
-        let catalog = Arc::new(catalog);
-        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog.clone();
-        let tenants: Vec<_> = {
-            let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-            tenants.values().cloned().collect()
-        };
-        for tenant in tenants {
-            lock(&tenant).groups.recompile(&catalog, &self.interest);
-        }
-    }
-
     /// Counts for metrics.
     pub fn stats(&self) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -342,8 +332,7 @@ impl Hub {
     }
 
     fn catalog(&self) -> Arc<Catalog> {
-        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        catalog.clone()
+        self.catalog.clone()
     }
 
     fn tenant(&self, org_id: Uuid) -> Option<Arc<Mutex<Tenant>>> {
@@ -415,10 +404,16 @@ impl Membership {
     /// Changes what the channel may see from now on.
     pub fn rescope(&mut self, scope: &Scope, user_id: Option<Uuid>) {
         let mut tenant = lock(&self.tenant);
-        // Read under the lock: a catalog that comes later finds the new group.
         let catalog = self.hub.catalog();
         let around = self.hub.around(&catalog);
         tenant.rescope(&self.topic, self.socket, scope, user_id, &around);
+    }
+
+    /// Whether the tenant's presence leaves room for this beside the rest. Two that ask at the same time may both be told
+    /// so: the bound is exceeded by what is under way at most.
+    pub fn has_room_for(&self, payload: &serde_json::Map<String, serde_json::Value>) -> bool {
+        let tenant = lock(&self.tenant);
+        tenant.has_room_for(&self.topic, self.socket, payload, &self.hub.limits)
     }
 
     /// Begins to read history if the channel is behind.
@@ -426,16 +421,16 @@ impl Membership {
         let Some(history) = &self.hub.history else {
             return;
         };
-        if !lock(&self.tenant).attend(&self.topic, self.socket) {
+        let attended = lock(&self.tenant).attend(&self.topic, self.socket);
+        let Some(place) = attended else {
             return;
-        }
+        };
         let catch_up = CatchUp {
             hub: self.hub.clone(),
             history: history.clone(),
             org_id: self.org_id,
             tenant: self.tenant.clone(),
-            topic: self.topic.clone(),
-            socket: self.socket,
+            place,
             outbox: self.outbox.clone(),
         };
         self.catch_up = Some(tokio::spawn(catch_up.run()));

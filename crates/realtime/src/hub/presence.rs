@@ -18,6 +18,53 @@ pub(super) struct Presence {
     entries: BTreeMap<String, Vec<Entry>>,
 }
 
+/// How much is tracked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub entries: usize,
+    pub bytes: usize,
+}
+
+impl Load {
+    /// Of one entry: its payload as JSON, and its names.
+    pub fn of(topic: &str, key: &str, payload: &Map<String, Value>) -> Self {
+        let mut counted = Counted(0);
+        // A map of JSON always serialises; counting cannot fail.
+        let bytes = match serde_json::to_writer(&mut counted, payload) {
+            Ok(()) => counted.0,
+            Err(_) => usize::MAX / 4,
+        };
+        Self {
+            entries: 1,
+            bytes: bytes + topic.len() + key.len(),
+        }
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+    }
+
+    pub fn sub(&mut self, other: Self) {
+        self.entries = self.entries.saturating_sub(other.entries);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
+}
+
+/// A writer that keeps the length only.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Which channel tracks: that of a socket here, or on another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {

@@ -6,16 +6,17 @@ use std::sync::{Arc, RwLock};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::catch_up::Behind;
+use super::catch_up::{Behind, ComesBack, Place};
 use super::groups::{GroupKey, Groups, Member, Requeued};
 use super::interest::Interest;
 use super::position::Position;
-use super::presence::{Owner, Presence};
+use super::presence::{Load, Owner, Presence};
 use crate::auth::Scope;
 use crate::binding::Asked;
 use crate::catalog::Catalog;
 use crate::change::Change;
 use crate::codec::{BroadcastPayload, Outgoing, Vsn, broadcast_payload, encode_raw_broadcast};
+use crate::limits::Limits;
 use crate::outbox::Outbox;
 use crate::peers::{PresenceEntry, TopicName};
 use crate::socket::{Frame, messages};
@@ -27,6 +28,8 @@ pub(super) struct Tenant {
     retired: bool,
     /// Number of the last change announced here.
     announced: i64,
+    /// What the channels here track.
+    tracked: Load,
     pub groups: Groups,
     topics: HashMap<TopicKey, Topic>,
 }
@@ -129,14 +132,14 @@ impl Tenant {
         let mut group = None;
         if !join.asked.is_empty() {
             let key = GroupKey::new(name.clone(), vsn, scope, &join.asked);
+            // A round may be under way that has come further in this tenant than the last that ended.
+            let now = around.position.get().map(|seq| seq.max(self.announced));
             let behind = Some(&join.asked)
                 .filter(|_| around.has_history)
-                .and_then(|asked| comes_back(asked));
+                .and_then(|asked| comes_back(asked, now));
             // Told to those that have no number yet: until they hear a row they come back with this one.
             let asks_for_number = join.asked.iter().any(|asked| asked.after.is_some());
-            let begins_at = (asks_for_number && behind.is_none())
-                .then(|| around.position.get())
-                .flatten();
+            let begins_at = now.filter(|now| asks_for_number && behind.is_none() && *now > 0);
             let member = Member {
                 outbox: join.outbox.clone(),
                 after: 0,
@@ -203,6 +206,8 @@ impl Tenant {
             self.groups.leave(group, socket, interest);
         }
         let presence_key = &member.presence_key;
+        let load = topic.load_of(&key.name, socket, presence_key);
+        self.tracked.sub(load);
         let diffs = topic.presence.untrack(Owner::here(socket), presence_key);
         topic.announce(&key.name, &diffs);
         self.drop_if_unused(key);
@@ -261,74 +266,82 @@ impl Tenant {
     }
 
     /// Whether a channel is behind and nobody reads history for it; whoever asks does from now on.
-    pub fn attend(&mut self, topic: &TopicKey, socket: u64) -> bool {
-        self.changes_member(topic, socket)
-            .and_then(|member| member.behind.as_mut())
-            .is_some_and(|behind| !std::mem::replace(&mut behind.attended, true))
+    pub fn attend(&mut self, topic: &TopicKey, socket: u64) -> Option<Place> {
+        let behind = self.changes_member(topic, socket)?.behind.as_mut()?;
+        let attended = std::mem::replace(&mut behind.attended, true);
+        (!attended).then(|| Place {
+            topic: topic.clone(),
+            socket,
+            number: behind.number,
+        })
+    }
+
+    /// A channel that is behind still, and not another in its place.
+    fn member_behind(&mut self, place: &Place) -> Option<&mut Member> {
+        let member = self.changes_member(&place.topic, place.socket)?;
+        let behind = member.behind.as_ref()?;
+        (behind.number == place.number).then_some(member)
+    }
+
+    fn behind(&mut self, place: &Place) -> Option<&mut Behind> {
+        self.member_behind(place)?.behind.as_deref_mut()
     }
 
     /// The round that must have ended before a channel that is behind may trust the log's position.
-    pub fn fence(&mut self, topic: &TopicKey, socket: u64) -> Option<u64> {
-        let behind = self.changes_member(topic, socket)?.behind.as_ref()?;
-        Some(behind.fence)
+    pub fn fence(&mut self, place: &Place) -> Option<u64> {
+        Some(self.behind(place)?.fence)
     }
 
-    /// Bindings that have heard nothing begin at `seq`. Answers whether the channel comes back with a number of its own.
-    pub fn begin_from(&mut self, topic: &TopicKey, socket: u64, seq: i64) -> Option<bool> {
-        let behind = self.changes_member(topic, socket)?.behind.as_mut()?;
+    /// Bindings whose beginning is not known yet begin at `seq`. Answers whether the channel comes back with a number of
+    /// its own.
+    pub fn begin_from(&mut self, place: &Place, seq: i64) -> Option<Option<ComesBack>> {
+        let behind = self.behind(place)?;
         for heard in behind.heard.iter_mut().flatten() {
             heard.get_or_insert(seq);
         }
-        Some(behind.heard.is_some())
+        Some(behind.heard.as_ref().map(|heard| ComesBack {
+            highest: heard.iter().flatten().copied().max(),
+        }))
     }
 
     /// Where a channel that is behind has read to, and the names it listens to.
-    pub fn unread(
-        &mut self,
-        topic: &TopicKey,
-        socket: u64,
-        catalog: &Catalog,
-    ) -> Option<(i64, Vec<Arc<str>>)> {
-        let group = self.group_of(topic, socket)?;
-        let read = self.groups.member(group, socket)?.behind.as_ref()?.read;
+    pub fn unread(&mut self, place: &Place, catalog: &Catalog) -> Option<(i64, Vec<Arc<str>>)> {
+        let read = self.behind(place)?.read;
+        let group = self.group_of(&place.topic, place.socket)?;
         Some((read, self.groups.names(group, catalog)?))
     }
 
     /// Queues a row of history for a channel that is behind; `None` when it has ended.
     pub fn requeue(
         &mut self,
-        topic: &TopicKey,
-        socket: u64,
+        place: &Place,
         row: &[Change],
         catalog: &Catalog,
     ) -> Option<Requeued> {
-        let group = self.group_of(topic, socket)?;
-        self.groups.requeue(group, socket, row, catalog)
+        self.behind(place)?;
+        let group = self.group_of(&place.topic, place.socket)?;
+        self.groups.requeue(group, place.socket, row, catalog)
     }
 
     /// A channel that is behind has been given everything up to `seq`.
-    pub fn has_read(&mut self, topic: &TopicKey, socket: u64, seq: i64) {
-        if let Some(member) = self.changes_member(topic, socket)
-            && let Some(behind) = &mut member.behind
-        {
+    pub fn has_read(&mut self, place: &Place, seq: i64) {
+        if let Some(behind) = self.behind(place) {
             behind.read = behind.read.max(seq);
         }
     }
 
-    /// A channel goes on from `seq`, whatever it had heard.
-    pub fn start_over(&mut self, topic: &TopicKey, socket: u64, seq: i64) {
-        if let Some(member) = self.changes_member(topic, socket)
-            && let Some(behind) = &mut member.behind
-        {
-            behind.read = seq;
-            behind.heard = None;
-        }
+    /// A channel goes on from `seq`, whatever it had heard. `None` when it has ended.
+    pub fn start_over(&mut self, place: &Place, seq: i64) -> Option<()> {
+        let behind = self.behind(place)?;
+        behind.read = seq;
+        behind.heard = None;
+        Some(())
     }
 
     /// Makes a channel live that has read up to `upto`, unless more was announced since. `None` when it has ended.
-    pub fn go_live(&mut self, topic: &TopicKey, socket: u64, upto: i64) -> Option<bool> {
+    pub fn go_live(&mut self, place: &Place, upto: i64) -> Option<bool> {
         let announced = self.announced;
-        let member = self.changes_member(topic, socket)?;
+        let member = self.member_behind(place)?;
         let behind = member.behind.as_ref()?;
         // A binding may have heard more than this node has announced; it would hear it twice.
         let heard = behind.heard.iter().flatten().flatten().copied().max();
@@ -393,11 +406,15 @@ impl Tenant {
         let Some(topic) = self.topics.get_mut(key) else {
             return gone;
         };
-        let Some(member) = topic.members.get_mut(&socket) else {
+        let Some(member) = topic.members.get(&socket) else {
             return gone;
         };
         let owner = Owner::here(socket);
         let presence_key = member.presence_key.clone();
+        let before = topic.load_of(&key.name, socket, &presence_key);
+        let Some(member) = topic.members.get_mut(&socket) else {
+            return gone;
+        };
         let diffs = match payload {
             Some(payload) => {
                 if !member.hears_presence {
@@ -416,6 +433,9 @@ impl Tenant {
             None => topic.presence.untrack(owner, &presence_key),
         };
         topic.announce(&key.name, &diffs);
+        self.tracked.sub(before);
+        let now = topic.load_of(&key.name, socket, &presence_key);
+        self.tracked.add(now);
         let news = (!diffs.is_empty()).then(|| PresenceEntry {
             topic: key.to_peers(),
             meta: topic.presence.meta(owner, &presence_key).cloned(),
@@ -423,6 +443,27 @@ impl Tenant {
             socket,
         });
         (TrackOutcome::Done, news)
+    }
+
+    /// Whether what all channels here track would stay within the bounds if this one tracked that.
+    pub fn has_room_for(
+        &self,
+        key: &TopicKey,
+        socket: u64,
+        payload: &Map<String, Value>,
+        limits: &Limits,
+    ) -> bool {
+        let Some((topic, member)) = self
+            .topics
+            .get(key)
+            .and_then(|topic| Some((topic, topic.members.get(&socket)?)))
+        else {
+            return true;
+        };
+        let mut load = self.tracked;
+        load.sub(topic.load_of(&key.name, socket, &member.presence_key));
+        load.add(Load::of(&key.name, &member.presence_key, payload));
+        load.entries <= limits.tenant_presences && load.bytes <= limits.tenant_presence_bytes
     }
 
     /// Sets or ends what a channel on another node tracks.
@@ -484,28 +525,27 @@ impl Tenant {
 
 /// Where a channel begins whose bindings name numbers of their own; `None` for one that begins now. A channel is told
 /// everything in one order: a binding that waited beside others and heard nothing has missed nothing up to the highest
-/// number among them.
-fn comes_back(asked: &[Asked]) -> Option<Box<Behind>> {
-    let numbers = || {
-        asked
-            .iter()
-            .filter_map(|asked| asked.after)
-            .filter(|after| *after > 0)
-    };
-    let (read, highest) = (numbers().min()?, numbers().max()?);
+/// number among them. One that does not speak of numbers begins at `now`, what was announced when it joined.
+fn comes_back(asked: &[Asked], now: Option<i64>) -> Option<Box<Behind>> {
+    let numbers = asked.iter().filter_map(|asked| asked.after);
+    let highest = numbers.filter(|after| *after > 0).max()?;
     let heard = asked.iter().map(|asked| match asked.after {
         Some(0) => Some(highest),
+        None => now,
         after => after,
     });
-    Some(Box::new(Behind {
-        read,
-        fence: 0,
-        heard: Some(heard.collect()),
-        attended: false,
-    }))
+    let heard: Box<[_]> = heard.collect();
+    let read = heard.iter().flatten().copied().min()?;
+    Some(Box::new(Behind::new(read, Some(heard))))
 }
 
 impl Topic {
+    /// How much a channel here tracks under its key.
+    fn load_of(&self, name: &str, socket: u64, presence_key: &str) -> Load {
+        let meta = self.presence.meta(Owner::here(socket), presence_key);
+        meta.map_or_else(Load::default, |meta| Load::of(name, presence_key, meta))
+    }
+
     fn announce(&self, topic: &str, diffs: &[Value]) {
         for diff in diffs {
             let mut frames = PerVersion::new(|vsn| {

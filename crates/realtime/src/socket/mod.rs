@@ -17,7 +17,6 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::auth::Claims;
 use crate::codec::Vsn;
 use crate::hub::Hub;
 use crate::outbox::{Outbox, Overflown};
@@ -56,8 +55,8 @@ impl Frame {
 pub struct ConnectParams {
     /// Protocol version asked for.
     pub vsn: Vsn,
-    /// Claims of the `apikey` where it is a token that proves some; they count for joins that carry no token.
-    pub apikey_claims: Option<Claims>,
+    /// The `apikey` where it is a token that proves something: the token of joins that carry none.
+    pub apikey: Option<Arc<str>>,
     /// The tenant named by the connection, for people in several and for keys of none.
     pub org_id: Option<Uuid>,
 }

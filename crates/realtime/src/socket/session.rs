@@ -27,7 +27,8 @@ pub(super) struct Session {
     hub: Arc<Hub>,
     outbox: Arc<Outbox>,
     id: u64,
-    apikey_claims: Option<Claims>,
+    /// The token of joins that carry none.
+    apikey: Option<Arc<str>>,
     channels: HashMap<Arc<str>, Channel>,
     rate: Rate,
     /// Not later than the next moment at which a channel's token must be looked at.
@@ -41,20 +42,18 @@ pub(super) struct Session {
 struct Channel {
     membership: Membership,
     join_ref: String,
-    token: Option<Arc<str>>,
+    token: Arc<str>,
     expires_at: Option<Instant>,
-    recheck_at: Option<Instant>,
+    recheck_at: Instant,
     echo: bool,
     acknowledge: bool,
     rights: TopicRights,
 }
 
 impl Channel {
-    fn due_at(&self) -> Option<Instant> {
-        [self.expires_at, self.recheck_at]
-            .into_iter()
-            .flatten()
-            .min()
+    fn due_at(&self) -> Instant {
+        self.expires_at
+            .map_or(self.recheck_at, |at| at.min(self.recheck_at))
     }
 }
 
@@ -65,7 +64,7 @@ impl Session {
             rate: Rate::new(hub.limits.messages_per_second),
             hub,
             outbox,
-            apikey_claims: params.apikey_claims,
+            apikey: params.apikey,
             org_id: params.org_id,
             channels: HashMap::new(),
             next_check: None,
@@ -139,7 +138,7 @@ impl Session {
         let due: Vec<_> = self
             .channels
             .iter()
-            .filter(|(_, channel)| channel.due_at().is_some_and(|at| at <= now))
+            .filter(|(_, channel)| channel.due_at() <= now)
             .map(|(topic, _)| topic.clone())
             .collect();
         self.recheck(due).await;
@@ -208,8 +207,15 @@ impl Session {
         let token = payload["access_token"]
             .as_str()
             .filter(|token| !is_opaque_key(token))
-            .map(|token| self.share_token(token));
-        let (access, claims) = self.authorize(token.as_deref()).await?;
+            .map(|token| self.share_token(token))
+            .or_else(|| self.apikey.clone());
+        let Some(token) = token else {
+            return Err(TokenError::new(
+                ErrorCode::Unauthorized,
+                "A token is needed to join. Sign in first",
+            ));
+        };
+        let (access, claims) = self.authorize(&token).await?;
         let private = config["private"].as_bool().unwrap_or(false);
         let rights = self.open(private, &claims, &message.topic).await?;
         // Here a subscription is live before the reply. A client that asks to wait for that wants no reply if it is not.
@@ -219,7 +225,7 @@ impl Session {
                 return Err(malformed(&problem));
             }
         }
-        let checked = Checked::new(&access, token.is_some(), self.recheck_interval());
+        let checked = Checked::new(&access, self.recheck_interval());
 
         // Without a reference of its own the join answers to none, as with any other client.
         let join_ref = message
@@ -258,9 +264,10 @@ impl Session {
             acknowledge: config["broadcast"]["ack"].as_bool().unwrap_or(false),
             rights,
         };
+        let due_at = channel.due_at();
         self.channels.insert(topic, channel);
         self.unauthorized_since = None;
-        self.look_again_at(checked.due_at());
+        self.look_again_at(due_at);
         Ok(())
     }
 
@@ -304,7 +311,7 @@ impl Session {
         let Some((topic, channel)) = self.channels.get_key_value(message.topic.as_str()) else {
             return;
         };
-        if is_opaque_key(token) || channel.token.as_deref() == Some(token) {
+        if is_opaque_key(token) || *channel.token == *token {
             return;
         }
         let topic = topic.clone();
@@ -313,7 +320,7 @@ impl Session {
             return;
         }
         let token = self.share_token(token);
-        let answer = self.authorize(Some(&token)).await;
+        let answer = self.authorize(&token).await;
         self.take_token(&topic, token, answer).await;
     }
 
@@ -357,20 +364,38 @@ impl Session {
             self.reply_error(message, &reason);
             return;
         }
-        let problem = match read_presence(&message.body, self.hub.limits.presence_bytes) {
-            Ok(tracked) => {
-                // The reply goes first: it ends the client's call, the diff is news for everybody.
-                self.reply_ok(message);
-                if let Some(channel) = self.channels.get(message.topic.as_str())
-                    && channel.membership.track(tracked) == TrackOutcome::NotJoined
-                {
-                    tracing::error!("a joined channel was unknown to the hub");
-                }
+        let tracked = match read_presence(&message.body, self.hub.limits.presence_bytes) {
+            Ok(tracked) => tracked,
+            Err(problem) => {
+                let reason = refuse(ErrorCode::UnknownErrorOnChannel, problem);
+                self.reply_error(message, &reason);
                 return;
             }
-            Err(problem) => problem,
         };
-        self.reply_error(message, &refuse(ErrorCode::UnknownErrorOnChannel, problem));
+        let Some(channel) = self.channels.get(message.topic.as_str()) else {
+            return;
+        };
+        if let Some(payload) = &tracked {
+            let refused = if !channel.rights.send {
+                Some((ErrorCode::Unauthorized, "You may only listen on this topic"))
+            } else if !channel.membership.has_room_for(payload) {
+                Some((
+                    ErrorCode::UnknownErrorOnChannel,
+                    "Too much presence in this organization",
+                ))
+            } else {
+                None
+            };
+            if let Some((code, text)) = refused {
+                self.reply_error(message, &refuse(code, text));
+                return;
+            }
+        }
+        // The reply goes first: it ends the client's call, the diff is news for everybody.
+        self.reply_ok(message);
+        if channel.membership.track(tracked) == TrackOutcome::NotJoined {
+            tracing::error!("a joined channel was unknown to the hub");
+        }
     }
 
     async fn recheck(&mut self, topics: Vec<Arc<str>>) {
@@ -385,26 +410,24 @@ impl Session {
                 self.end(&topic, &TokenError::expired(now, now));
                 continue;
             }
-            let Some(token) = channel.token.clone() else {
-                continue;
-            };
+            let token = channel.token.clone();
             let answer = match &verified {
                 Some((known, answer)) if *known == token => answer.clone(),
                 _ => {
-                    let answer = self.authorize(Some(&token)).await;
+                    let answer = self.authorize(&token).await;
                     verified = Some((token.clone(), answer.clone()));
                     answer
                 }
             };
             match answer {
-                // Nothing was learnt about the token, it was good before and has not expired: look again later.
+                // Nothing was learnt about the token, it was good before and has not expired: look again soon.
                 Err(error) if error.code == ErrorCode::UnknownErrorOnChannel => {
-                    self.put_off_check(&topic);
+                    self.check_soon(&topic);
                 }
                 answer => self.take_token(&topic, token, answer).await,
             }
         }
-        self.next_check = self.channels.values().filter_map(Channel::due_at).min();
+        self.next_check = self.channels.values().map(Channel::due_at).min();
     }
 
     /// Lets a channel go on with what the token proves now, or ends it.
@@ -429,16 +452,25 @@ impl Session {
             Err(error) if error.code == ErrorCode::UnknownErrorOnChannel => None,
             Err(error) => return self.end(topic, &error),
         };
-        let checked = Checked::new(&access, true, self.recheck_interval());
+        // What could not be asked now is asked soon.
+        let interval = match rights {
+            Some(_) => self.recheck_interval(),
+            None => self.retry_interval(),
+        };
+        let checked = Checked::new(&access, interval);
         let Some(channel) = self.channels.get_mut(topic) else {
             return;
         };
         channel.rights = rights.unwrap_or(channel.rights);
         channel.membership.rescope(&access.scope, access.user_id);
-        channel.token = Some(token);
+        if !channel.rights.send && channel.membership.track(None) == TrackOutcome::NotJoined {
+            tracing::error!("a joined channel was unknown to the hub");
+        }
+        channel.token = token;
         channel.expires_at = checked.expires_at;
         channel.recheck_at = checked.recheck_at;
-        self.look_again_at(checked.due_at());
+        let due_at = channel.due_at();
+        self.look_again_at(due_at);
     }
 
     /// Not the same for all sockets: those that came at once need not ask at once.
@@ -447,10 +479,15 @@ impl Session {
         self.hub.limits.recheck * (192 + share) / 256
     }
 
-    fn put_off_check(&mut self, topic: &Arc<str>) {
-        let interval = self.recheck_interval();
+    /// After a check that could not be made: soon, for it may have been asked for because a right ended. 1 to 5 s.
+    fn retry_interval(&self) -> Duration {
+        Duration::from_millis(1000 + self.id % 64 * 62)
+    }
+
+    fn check_soon(&mut self, topic: &Arc<str>) {
+        let interval = self.retry_interval();
         if let Some(channel) = self.channels.get_mut(topic) {
-            channel.recheck_at = Some(Instant::now() + interval);
+            channel.recheck_at = Instant::now() + interval;
         }
     }
 
@@ -470,23 +507,12 @@ impl Session {
         }
     }
 
-    /// What the token, or without one the key of the connection, opens.
-    async fn authorize(&self, token: Option<&str>) -> Verified {
-        let claims = match (token, &self.apikey_claims) {
-            (Some(token), _) => {
-                let authorize = self.hub.authorizer.authorize(token, self.org_id);
-                timeout(self.hub.limits.authorize, authorize)
-                    .await
-                    .map_err(|_| not_in_time())??
-            }
-            (None, Some(claims)) => claims.clone(),
-            (None, None) => {
-                return Err(TokenError::new(
-                    ErrorCode::Unauthorized,
-                    "A token is needed to join. Sign in first",
-                ));
-            }
-        };
+    /// What the token opens.
+    async fn authorize(&self, token: &str) -> Verified {
+        let authorize = self.hub.authorizer.authorize(token, self.org_id);
+        let claims = timeout(self.hub.limits.authorize, authorize)
+            .await
+            .map_err(|_| not_in_time())??;
         Ok((Access::from_claims(&claims, Utc::now())?, claims))
     }
 
@@ -494,14 +520,14 @@ impl Session {
     fn share_token(&self, token: &str) -> Arc<str> {
         self.channels
             .values()
-            .filter_map(|channel| channel.token.as_ref())
+            .map(|channel| &channel.token)
             .find(|known| ***known == *token)
             .cloned()
             .unwrap_or_else(|| Arc::from(token))
     }
 
-    fn look_again_at(&mut self, due_at: Option<Instant>) {
-        self.next_check = [self.next_check, due_at].into_iter().flatten().min();
+    fn look_again_at(&mut self, due_at: Instant) {
+        self.next_check = Some(self.next_check.map_or(due_at, |at| at.min(due_at)));
     }
 
     fn refuse_large_broadcast(&self, message: &Incoming) {
@@ -562,11 +588,11 @@ fn not_in_time() -> TokenError {
 /// When verified claims must be looked at again, on the clock that timers use.
 struct Checked {
     expires_at: Option<Instant>,
-    recheck_at: Option<Instant>,
+    recheck_at: Instant,
 }
 
 impl Checked {
-    fn new(access: &Access, has_token: bool, recheck: Duration) -> Self {
+    fn new(access: &Access, recheck: Duration) -> Self {
         let now = Instant::now();
         Self {
             // A token that ends beyond what the clock can say does not end.
@@ -574,14 +600,7 @@ impl Checked {
                 let left = (at - Utc::now()).to_std().unwrap_or_default();
                 now.checked_add(left)
             }),
-            recheck_at: has_token.then(|| now + recheck),
+            recheck_at: now + recheck,
         }
-    }
-
-    fn due_at(&self) -> Option<Instant> {
-        [self.expires_at, self.recheck_at]
-            .into_iter()
-            .flatten()
-            .min()
     }
 }

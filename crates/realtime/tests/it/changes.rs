@@ -1,11 +1,9 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use wasel_realtime::{Catalog, Change, ChangeOp, Claims, Vsn};
+use wasel_realtime::{Change, ChangeOp, Claims, Vsn};
 
-use crate::harness::{
-    CHANNEL_1, CHANNEL_2, ORG_A, ORG_B, World, all_of, catalog, insert, member_of,
-};
+use crate::harness::{CHANNEL_1, CHANNEL_2, ORG_A, ORG_B, World, all_of, insert, member_of};
 
 const JOIN: &str = r#"["6","6","realtime:x","phx_join",{"config":{"broadcast":{"ack":false,"self":false},"presence":{"key":"agent-1","enabled":true},"postgres_changes":[{"event":"*","schema":"public","table":"whatsapp_messages","filter":"conversation_id=eq.1"}],"private":false},"access_token":"a","version":"realtime-js/2.119.0"}]"#;
 
@@ -339,16 +337,6 @@ async fn a_binding_that_cannot_be_met_is_reported_by_a_system_event_and_tried_ag
         .hub
         .publish(&[insert(ORG_A, "messages", json!({"id": 1}))]);
     assert_eq!(client.next().await[3], "postgres_changes");
-
-    let Catalog(mut tables) = catalog();
-    tables.insert("later".to_owned(), tables["messages"].clone());
-    world.hub.replace_catalog(Catalog(tables));
-    assert_eq!(client.next().await[4]["status"], "ok");
-    assert!(world.hub.wants("later"));
-    world
-        .hub
-        .publish(&[insert(ORG_A, "later", json!({"id": 1}))]);
-    assert_eq!(client.next().await[4]["data"]["table"], "later");
 }
 
 #[tokio::test]

@@ -111,11 +111,11 @@ impl World {
     }
 
     pub fn connect(&self, vsn: Vsn) -> Client {
-        self.connect_with(vsn, Some(anon()), 64)
+        self.connect_with(vsn, Some("anon"), 64)
     }
 
     /// `capacity` frames fit on the way to the client.
-    pub fn connect_with(&self, vsn: Vsn, apikey_claims: Option<Claims>, capacity: usize) -> Client {
+    pub fn connect_with(&self, vsn: Vsn, apikey: Option<&str>, capacity: usize) -> Client {
         let (to_server, from_client) = mpsc::channel(64);
         let (to_client, from_server) = mpsc::channel(capacity);
         let socket = ServerSide {
@@ -124,7 +124,7 @@ impl World {
         };
         let params = ConnectParams {
             vsn,
-            apikey_claims,
+            apikey: apikey.map(Arc::from),
             org_id: None,
         };
         let task = tokio::spawn(run(self.hub.clone(), socket, params, self.shutdown.clone()));

@@ -108,6 +108,11 @@ async fn a_broadcast_reaches_the_other_node_and_only_its_tenant() {
     ] {
         join(client, "k", token).await;
     }
+    let count = || {
+        let (one, two) = (one.world.hub.stats(), two.world.hub.stats());
+        (one.peer_messages_sent, two.peer_messages_received)
+    };
+    let before = count();
     let say = json!({"type": "broadcast", "event": "e", "payload": {"n": 1}});
     sender
         .say(json!(["1", "2", "realtime:online", "broadcast", say]))
@@ -118,8 +123,7 @@ async fn a_broadcast_reaches_the_other_node_and_only_its_tenant() {
     sender.has_nothing().await;
     far.has_nothing().await;
     foreign.has_nothing().await;
-    assert_eq!(one.world.hub.stats().peer_messages_sent, 1);
-    assert_eq!(two.world.hub.stats().peer_messages_received, 1);
+    assert_eq!(count(), (before.0 + 1, before.1 + 1));
 }
 
 #[tokio::test]
@@ -172,14 +176,32 @@ async fn what_a_node_no_longer_mentions_has_left() {
     one.meet(&two);
     let mut far = two.world.connect(Vsn::V2);
     assert!(join(&mut far, "f", "a").await.get("k").is_some());
-    two.world.hub.receive(
-        Uuid::from_u128(1),
-        PeerMessage::Presences {
-            org_id: ORG_A,
-            entries: Vec::new(),
-        },
-    );
+    // It was given up and lived on: what ended meanwhile was not told.
+    one.wire.connected.store(false, Ordering::SeqCst);
+    client.hang_up().await.expect("no panic");
+    far.has_nothing().await;
+    one.meet(&two);
     assert!(far.next().await[4]["leaves"].get("k").is_some());
+}
+
+#[tokio::test]
+async fn an_introduction_of_many_comes_in_parts_and_moves_nobody_who_stays() {
+    let (one, two) = nodes();
+    let mut clients = Vec::new();
+    for number in 0..10 {
+        let mut client = one.world.connect(Vsn::V2);
+        join(&mut client, &format!("k{number}"), "a").await;
+        track(&mut client, json!({"long": "x".repeat(20_000)})).await;
+        clients.push(client);
+    }
+    one.meet(&two);
+    let told = one.world.hub.stats().peer_messages_sent;
+    assert!(told >= 4, "{told} messages of at most 64 KiB");
+    let mut far = two.world.connect(Vsn::V2);
+    let state = join(&mut far, "f", "a").await;
+    assert_eq!(state.as_object().expect("a state").len(), 10);
+    one.world.hub.introduce();
+    far.has_nothing().await;
 }
 
 #[tokio::test]

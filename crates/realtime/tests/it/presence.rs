@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use wasel_realtime::Vsn;
+use wasel_realtime::{Limits, Vsn};
 
 use crate::harness::{Client, World};
 
@@ -144,4 +144,50 @@ async fn a_channel_that_did_not_listen_gets_the_state_when_it_tracks() {
     call(&mut client, track(json!({}))).await;
     assert_eq!(client.next().await[3], "presence_state");
     assert_eq!(client.next().await[3], "presence_diff");
+}
+
+/// The status of a presence call, whatever is told meanwhile.
+async fn status(client: &mut Client, payload: Value) -> Value {
+    client
+        .say(json!(["1", "7", "realtime:x", "presence", payload]))
+        .await;
+    loop {
+        let message = client.next().await;
+        if message[1] == "7" {
+            return message[4]["status"].clone();
+        }
+        assert_eq!(message[3], "presence_diff");
+    }
+}
+
+#[tokio::test]
+async fn what_a_tenant_tracks_is_bounded_and_who_leaves_makes_room() {
+    let world = World::with_limits(Limits {
+        tenant_presences: 2,
+        tenant_presence_bytes: 1000,
+        ..Limits::default()
+    });
+    let mut clients = Vec::new();
+    for (key, token) in [("1", "a"), ("2", "a"), ("3", "a"), ("1", "b")] {
+        let mut client = world.connect(Vsn::V2);
+        join(&mut client, key, token).await;
+        clients.push(client);
+    }
+    let [one, two, three, foreign] = clients.as_mut_slice() else {
+        panic!("four were made");
+    };
+    let large = json!({"long": "x".repeat(1000)});
+    assert_eq!(status(one, track(large)).await, "error");
+    assert_eq!(status(one, track(json!({}))).await, "ok");
+    assert_eq!(status(two, track(json!({}))).await, "ok");
+    assert_eq!(status(three, track(json!({}))).await, "error");
+    // Another tenant has its own bound, and the same one again is no more than before.
+    assert_eq!(status(foreign, track(json!({}))).await, "ok");
+    assert_eq!(status(two, track(json!({"n": 1}))).await, "ok");
+    let untrack = json!({"type": "presence", "event": "untrack"});
+    assert_eq!(status(one, untrack).await, "ok");
+    assert_eq!(status(three, track(json!({}))).await, "ok");
+    assert_eq!(status(one, track(json!({}))).await, "error");
+    clients.remove(1).hang_up().await.expect("no panic");
+    assert_eq!(status(&mut clients[0], track(json!({}))).await, "ok");
 }

@@ -135,3 +135,26 @@ async fn a_client_that_waits_for_its_subscription_is_refused_when_there_is_none(
     let reason = reply["response"]["reason"].as_str().expect("a reason");
     assert!(reason.contains("public.nothing"), "{reason}");
 }
+
+#[tokio::test]
+async fn who_may_only_listen_is_not_seen() {
+    let world = World::new();
+    let mut mute = world.connect(Vsn::V2);
+    let mut other = world.connect(Vsn::V2);
+    let mut join = config(true, "a");
+    join["config"]["presence"]["enabled"] = json!(true);
+    for client in [&mut mute, &mut other] {
+        client.join_with("realtime:quiet", join.clone()).await;
+        assert_eq!(client.next().await[3], "presence_state");
+    }
+    let track = json!({"type": "presence", "event": "track", "payload": {"name": "M"}});
+    mute.say(json!(["1", "2", "realtime:quiet", "presence", track]))
+        .await;
+    let reply = mute.next().await[4].clone();
+    assert_eq!(reply["status"], "error");
+    assert_eq!(
+        reply["response"]["reason"],
+        "Unauthorized: You may only listen on this topic"
+    );
+    other.has_nothing().await;
+}

@@ -299,6 +299,63 @@ async fn a_number_no_longer_kept_is_said_and_the_channel_goes_on() {
     }
 }
 
+#[tokio::test]
+async fn a_number_beyond_the_log_is_said_though_a_good_one_is_beside_it() {
+    let feed = Feed::new(Limits::default());
+    let rows = feed.write(1..=20);
+    feed.announce(&rows);
+    let mut client = feed.world.connect(Vsn::V2);
+    let mut bindings = after("messages", 10);
+    let other = after("whatsapp_messages", 500);
+    let list = bindings.as_array_mut().expect("a list");
+    list.push(other[0].clone());
+    client.join("realtime:x", "a", bindings).await;
+    let system = client.next().await;
+    assert_eq!(system[3], "system", "{system}");
+    assert_eq!(
+        system[4]["message"],
+        "changes after 500 are no longer kept: load the rows anew, then go on from 20"
+    );
+    let rows = feed.write([21]);
+    feed.announce(&rows);
+    assert_eq!(ids_until(&mut client, 21).await, [21]);
+}
+
+#[tokio::test]
+async fn a_number_that_only_another_node_has_announced_is_good() {
+    let feed = Feed::new(Limits::default());
+    let rows = feed.write(1..=5);
+    feed.announce(&rows);
+    // In the log, and not announced here yet.
+    let rows = feed.write(6..=8);
+    feed.world.hub.begin_round();
+    let mut client = feed.world.connect(Vsn::V2);
+    client.join("realtime:x", "a", after("messages", 7)).await;
+    feed.world.hub.settle(5);
+    feed.announce(&rows);
+    assert_eq!(ids_until(&mut client, 8).await, [8]);
+    client.has_nothing().await;
+}
+
+#[tokio::test]
+async fn a_binding_without_a_number_beside_one_with_misses_nothing_after_the_join() {
+    let feed = Feed::new(Limits::default());
+    let rows = feed.write(1..=10);
+    feed.announce(&rows);
+    // A round that does not read the table yet ends beyond what commits after the join.
+    let wanted = feed.world.hub.begin_round();
+    assert!(wanted.is_empty());
+    let mut client = feed.world.connect(Vsn::V2);
+    let mut bindings = after("whatsapp_messages", 10);
+    let plain = all_of("messages");
+    let list = bindings.as_array_mut().expect("a list");
+    list.push(plain[0].clone());
+    client.join("realtime:x", "a", bindings).await;
+    feed.write([11]);
+    feed.world.hub.settle(11);
+    assert_eq!(ids_until(&mut client, 11).await, [11]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn history_that_cannot_be_read_now_is_read_later() {
     let feed = Feed::new(Limits::default());

@@ -75,7 +75,7 @@ async fn a_join_without_a_tenant_is_refused_at_once_in_words() {
 #[tokio::test]
 async fn a_key_that_proves_a_tenant_is_enough_to_join() {
     let world = World::new();
-    let mut client = world.connect_with(Vsn::V2, Some(member_of(ORG_A)), 64);
+    let mut client = world.connect_with(Vsn::V2, Some("a"), 64);
     client
         .join_with("realtime:x", join_payload(json!("sb_secret_x")))
         .await;
@@ -276,4 +276,45 @@ async fn a_socket_whose_token_is_good_no_longer_is_closed_and_one_that_joins_ane
     assert!(lost_at.elapsed() < Duration::from_secs(30));
     renewed.has_nothing().await;
     assert_eq!(world.hub.stats().unauthorized_closed, 1);
+}
+
+#[tokio::test]
+async fn a_channel_joined_with_the_key_of_its_connection_ends_with_its_rights() {
+    let world = World::new();
+    let mut client = world.connect_with(Vsn::V2, Some("a"), 64);
+    client
+        .join_with("realtime:x", join_payload(Value::Null))
+        .await;
+    let gone = TokenError::new(ErrorCode::Unauthorized, "The session has ended");
+    world.tokens.put("a", Err(gone));
+    world.hub.recheck(ORG_A, member_of(ORG_A).user_id);
+    assert_eq!(client.next().await[4]["message"], "The session has ended");
+    assert_eq!(client.next().await[3], "phx_error");
+    // And it opens nothing any more.
+    client
+        .say(json!([
+            "2",
+            "2",
+            "realtime:x",
+            "phx_join",
+            join_payload(Value::Null)
+        ]))
+        .await;
+    assert_eq!(client.next().await[4]["status"], "error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_could_not_be_made_is_made_again_within_seconds() {
+    let world = World::new();
+    let mut client = world.connect(Vsn::V2);
+    client.join("realtime:x", "a", all_of("messages")).await;
+    let away = TokenError::new(ErrorCode::UnknownErrorOnChannel, "The database is away");
+    world.tokens.put("a", Err(away));
+    world.hub.recheck(ORG_A, member_of(ORG_A).user_id);
+    client.has_nothing().await;
+    let gone = TokenError::new(ErrorCode::Unauthorized, "Not a member any more");
+    world.tokens.put("a", Err(gone));
+    let lost_at = tokio::time::Instant::now();
+    assert_eq!(client.next().await[4]["message"], "Not a member any more");
+    assert!(lost_at.elapsed() <= Duration::from_secs(10));
 }

@@ -66,8 +66,8 @@ async fn connect(
         return refuse(StatusCode::UNAUTHORIZED, "apikey is missing");
     };
     let org_id = query.org_id;
-    let apikey_claims = match identify(&state.auth, &apikey, org_id).await {
-        Ok(claims) => claims,
+    let proves = match proves_somebody(&state.auth, &apikey, org_id).await {
+        Ok(proves) => proves,
         Err(error) => return refuse(error.status, &error.message),
     };
     let (hub, shutdown) = (state.hub.clone(), state.shutdown.clone());
@@ -80,33 +80,30 @@ async fn connect(
         .on_upgrade(move |socket| async move {
             let params = ConnectParams {
                 vsn,
-                apikey_claims,
+                apikey: proves.then(|| Arc::from(apikey)),
                 org_id,
             };
             wasel_realtime::run(hub, Frames(socket), params, shutdown).await;
         })
 }
 
-/// The claims of an apikey that signs somebody in; `None` for the anon key, which alone opens nothing, and for a
-/// service-role key without a tenant.
-async fn identify(
+/// Whether an apikey signs somebody in. Not so the anon key, which alone opens nothing, and a service-role key without a
+/// tenant. What it opens is asked at each join, as of any token.
+async fn proves_somebody(
     auth: &AuthContext,
     apikey: &str,
     org_id: Option<Uuid>,
-) -> Result<Option<Claims>, AuthError> {
-    let org_id = org_id.map(OrgId);
-    match auth.tokens.verify(apikey).await? {
-        Verified::User(_) => Ok(Some(claims_of(
-            &auth::resolve_token(auth, apikey, org_id).await?,
-        ))),
-        Verified::Service => {
-            let caller = auth::resolve_token(auth, apikey, org_id).await;
-            match caller {
-                Err(error) if error.code == "org_required" => Ok(None),
-                caller => Ok(Some(claims_of(&caller?))),
-            }
+) -> Result<bool, AuthError> {
+    let verified = auth.tokens.verify(apikey).await?;
+    if matches!(verified, Verified::Anonymous) {
+        return Ok(false);
+    }
+    match auth::resolve_token(auth, apikey, org_id.map(OrgId)).await {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(verified, Verified::Service) && error.code == "org_required" => {
+            Ok(false)
         }
-        Verified::Anonymous => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

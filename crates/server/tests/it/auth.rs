@@ -11,7 +11,7 @@ use uuid::Uuid;
 use wasel_simulator::{ReceivedEmail, Simulator};
 use wasel_testkit::{Answer, Org, TestApp, wait_until};
 
-use crate::tenancy::{next, subscribe};
+use crate::tenancy::{next, subscribe, subscribe_with};
 
 const FROM: &str = "no-reply@wasel.example";
 const NEW: &str = "sara@people.example";
@@ -858,7 +858,9 @@ async fn signing_out_ends_the_token_and_closes_the_socket() {
         text(&other, "/access_token"),
     );
     let bindings = json!([{ "event": "*", "schema": "public", "table": "messages" }]);
-    let mut socket = subscribe(&app, token, bindings).await;
+    let mut socket = subscribe(&app, token, bindings.clone()).await;
+    // This one proved who it is with the key of its connection alone.
+    let mut keyed = subscribe_with(&app, token, None, bindings).await;
     assert_eq!(app.get(token, "/v1/channels").await.status, 200);
     let request = app
         .request(Method::POST, "/auth/v1/logout?scope=local")
@@ -866,11 +868,13 @@ async fn signing_out_ends_the_token_and_closes_the_socket() {
     Answer::of(request).await.expect(204);
     refused(app.get(token, "/v1/channels").await, 401, "token_invalid");
     assert_eq!(app.get(other, "/v1/channels").await.status, 200);
-    loop {
-        match next(&mut socket).await {
-            None => break,
-            Some(frame) if ["phx_error", "phx_close"].contains(&text(&frame, "/event")) => break,
-            Some(_) => {}
+    for socket in [&mut socket, &mut keyed] {
+        loop {
+            // Nothing within the patience of the tests is no end.
+            let frame = next(socket).await.expect("the end of the channel");
+            if ["phx_error", "phx_close"].contains(&text(&frame, "/event")) {
+                break;
+            }
         }
     }
 }

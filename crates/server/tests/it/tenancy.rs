@@ -2005,6 +2005,16 @@ pub(crate) async fn subscribe(app: &TestApp, token: &str, bindings: Value) -> So
         .as_ref()
         .unwrap()
         .expose();
+    subscribe_with(app, key, Some(token), bindings).await
+}
+
+/// The same with this key of the connection, and perhaps without a token in the join.
+pub(crate) async fn subscribe_with(
+    app: &TestApp,
+    key: &str,
+    token: Option<&str>,
+    bindings: Value,
+) -> Socket {
     let url = format!(
         "{}/realtime/v1/websocket?apikey={key}&vsn=1.0.0",
         app.base.replace("http", "ws")
