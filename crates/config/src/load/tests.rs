@@ -184,6 +184,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "'***'",
     ),
     (
+        "MAIL_FROM",
+        "Wasel <no-reply@example.com>",
+        "providers.mail_from",
+        "'Wasel <no-reply@example.com>'",
+    ),
+    (
         "EMAIL_WEBHOOK_SECRET",
         "hunter2",
         "providers.email_webhook_secret",
