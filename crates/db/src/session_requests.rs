@@ -144,15 +144,14 @@ pub async fn upsert_channel(tx: &mut SystemTx, org: OrgId, name: &str) -> Result
     Ok(ChannelId(id))
 }
 
-/// The channel's session, made where it has none. The flag tells whether it is new. It takes the channel's id, so that
-/// `whatsapp_messages.session_id`, which is the channel, names it.
+/// The channel's session, made where it has none. The flag tells whether it is new.
 pub async fn find_or_insert(
     tx: &mut SystemTx,
     org: OrgId,
     channel: ChannelId,
 ) -> Result<(Uuid, bool)> {
     let made: Option<Uuid> = sqlx::query_scalar(
-        "INSERT INTO whatsapp_sessions (org_id, id, channel_id) VALUES ($1, $2, $2)
+        "INSERT INTO whatsapp_sessions (org_id, channel_id) VALUES ($1, $2)
          ON CONFLICT (org_id, channel_id) DO NOTHING RETURNING id",
     )
     .bind(org.0)

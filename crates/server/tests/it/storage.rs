@@ -750,7 +750,7 @@ async fn a_file_for_a_message_gets_an_address_that_providers_can_fetch() {
         .request(Method::POST, "/api/media/upload")
         .bearer_auth(a.owner());
     assert_eq!(
-        Answer::of(request.multipart(Form::new().text("org_id", "x")))
+        Answer::of(request.multipart(Form::new().text("org_id", a.id.to_string())))
             .await
             .status,
         400
