@@ -26,6 +26,8 @@ const WAITING: Duration = Duration::from_millis(2);
 const BUSY: Duration = Duration::from_millis(25);
 /// The longest pause. Our own commits wake the tail at once; this is for other nodes' and outside programs' writes.
 const IDLE: Duration = Duration::from_millis(250);
+/// The same while somebody listens.
+const HEARD_IDLE: Duration = Duration::from_millis(100);
 
 /// The shortest time between rounds.
 const PACE: Duration = Duration::from_millis(5);
@@ -121,10 +123,10 @@ impl Job for Tail {
     async fn run(&self) -> Result<Next, JobError> {
         let mut progress = self.progress.lock().await;
         // Every commit wakes us; under load one round serves many.
-        let pace = if self.hub.stats().sockets == 0 {
-            UNHEARD_PACE
+        let (pace, idle) = if self.hub.stats().sockets == 0 {
+            (UNHEARD_PACE, IDLE)
         } else {
-            PACE
+            (PACE, HEARD_IDLE)
         };
         tokio::time::sleep_until(progress.last_round + pace).await;
         progress.last_round = Instant::now();
@@ -175,7 +177,7 @@ impl Job for Tail {
             self.position.send_replace(now_read);
             progress.pause = BUSY;
         } else {
-            progress.pause = (progress.pause * 2).min(IDLE);
+            progress.pause = (progress.pause * 2).min(idle);
         }
         Ok(if full {
             Next::Now

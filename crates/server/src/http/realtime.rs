@@ -214,7 +214,8 @@ impl Authorizer for SocketAuthorizer {
         if let Some(person) = topic.strip_prefix("user:") {
             let person: Option<Uuid> = person.parse().ok();
             let is_theirs = person.is_some() && person == claims.user_id;
-            if !is_theirs && !(is_service && person.is_some()) {
+            let may_act_for = is_theirs || (is_service && person.is_some());
+            if !may_act_for {
                 return Err(unauthorized("This topic is somebody else's"));
             }
         }
