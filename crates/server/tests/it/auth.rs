@@ -66,10 +66,10 @@ fn token_in(text: &str) -> String {
 /// The six digits.
 fn code_in(mail: &ReceivedEmail) -> String {
     let text = mail.text.clone().unwrap();
-    let digits = text
+    let mut digits = text
         .split(|c: char| !c.is_ascii_digit())
         .filter(|part| part.len() == 6);
-    digits.last().expect("a code").to_owned()
+    digits.next_back().expect("a code").to_owned()
 }
 
 async fn auth(app: &TestApp, path: &str, body: &Value) -> Answer {
