@@ -57,7 +57,7 @@ describe('flows of the fleet document', () => {
     const { server, a } = world;
     const entity = await server.psql(
       `INSERT INTO subscriptions (org_id, customer_name, customer_phone, plan, status, end_date)
-       VALUES ('${a.orgId}', 'منى', '010 1234 5678', 'Pro', 'trial', current_date + 14) RETURNING id`,
+       VALUES ('${a.orgId}', 'منى', '010 1234 5678', 'Pro', 'trial', (now() AT TIME ZONE 'Africa/Cairo')::date + 14) RETURNING id`,
     );
     const { row, message } = await followed(5);
     assert.equal(message.recipient_phone, CUSTOMER);
