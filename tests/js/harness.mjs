@@ -221,6 +221,8 @@ export class Server {
     server.given = given;
     server.directory = await temporaryDirectory();
     server.dataDirectory = join(server.directory, 'data');
+    const sockets = encodeURIComponent(join(server.dataDirectory, 'run'));
+    server.databaseUrl = given?.url ?? `postgres://postgres@localhost/wasel?host=${sockets}`;
     server.database = given?.database ?? `host=${join(server.dataDirectory, 'run')} user=postgres dbname=wasel`;
     server.port = await freePort();
     server.base = `http://127.0.0.1:${server.port}`;

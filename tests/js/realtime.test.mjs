@@ -390,12 +390,11 @@ describe('several nodes', () => {
     const secret = (name) => secrets.match(new RegExp(`^${name} = "(.+)"$`, 'm'))[1];
     const node = { port: await freePort(), anonKey: world.server.anonKey };
     node.base = `http://127.0.0.1:${node.port}`;
-    const socket = encodeURIComponent(join(world.server.dataDirectory, 'run'));
     const environment = {
       ...world.server.environment,
       PORT: String(node.port),
       WASEL_DATA_DIR: join(await temporaryDirectory(), 'data'),
-      DATABASE_URL: `postgres://postgres@localhost/wasel?host=${socket}`,
+      DATABASE_URL: world.server.databaseUrl,
     };
     for (const name of ['JWT_SECRET', 'ENCRYPTION_KEY', 'SUPABASE_ANON_KEY', 'SUPABASE_SERVICE_ROLE_KEY']) {
       environment[name] = secret(name);
