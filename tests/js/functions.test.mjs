@@ -84,14 +84,13 @@ async function startBeside(first, environment) {
   const shared = Object.fromEntries(
     [...secrets.matchAll(/^(\w+) = "(.+)"$/gm)].map(([, name, value]) => [name, value]),
   );
-  const sockets = encodeURIComponent(join(first.dataDirectory, 'run'));
   const process = new Process(['serve'], {
     ...first.environment,
     ...shared,
     PORT: String(port),
     PUBLIC_URL: base,
     WASEL_DATA_DIR: join(directory, 'data'),
-    DATABASE_URL: `postgresql:///wasel?host=${sockets}&user=postgres`,
+    DATABASE_URL: first.databaseUrl,
     WASEL_DATABASE_TENANT_CONNECTIONS: '4',
     WASEL_DATABASE_SYSTEM_CONNECTIONS: '6',
     ...environment,
